@@ -1,0 +1,64 @@
+"""Dynamic batches of similar size as an endless, seekable stream: batch ``s`` is the same however often a run stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+POOL_BATCHES = 32
+"""Batches that are sorted by size together: larger pads less, smaller shuffles better."""
+
+
+def padded_cost(n_crystals: int, n_orbits: int) -> int:
+    """Cost of a padded batch in tokens; pairs make large crystals dearer than their number of orbits."""
+    return n_crystals * (n_orbits + 1) * (8 + n_orbits) // 8
+
+
+class BucketStream(Sampler[list[int]]):
+    """Endless batches of indices, grouped by number of orbits under a token budget.
+
+    Args:
+        sizes: (n,) orbits of each crystal.
+        max_tokens: budget per batch (see :func:`padded_cost`).
+        seed: of the shuffling.
+        start: number of batches that a resumed run has consumed.
+        rank, world_size: this process takes batches rank, rank + world_size, ...
+    """
+
+    def __init__(self, sizes: np.ndarray, max_tokens: int, seed: int = 0, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        self.sizes, self.max_tokens, self.seed, self.start = np.asarray(sizes), max_tokens, seed, start
+        self.rank, self.world_size = rank, world_size
+
+    def epoch(self, number: int) -> list[list[int]]:
+        """All batches of one pass over the data; every crystal appears exactly once."""
+        rng = np.random.default_rng((self.seed, number))
+        order = rng.permutation(len(self.sizes))
+        mean = max(1, int(self.max_tokens / max(1.0, padded_cost(1, int(self.sizes.mean())))))
+        pool = POOL_BATCHES * mean
+        batches: list[list[int]] = []
+        for low in range(0, len(order), pool):
+            part = order[low : low + pool]
+            part = part[np.argsort(self.sizes[part], kind="stable")]
+            batches.extend(self._cut(part))
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def _cut(self, ordered: np.ndarray) -> list[list[int]]:
+        batches: list[list[int]] = []
+        current: list[int] = []
+        for index in ordered:
+            if current and padded_cost(len(current) + 1, int(self.sizes[index])) > self.max_tokens:
+                batches.append(current)
+                current = []
+            current.append(int(index))
+        return [*batches, current] if current else batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        skip, number = self.start * self.world_size + self.rank, 0
+        while True:
+            batches = self.epoch(number)
+            while skip < len(batches):
+                yield batches[skip]
+                skip += self.world_size
+            skip, number = skip - len(batches), number + 1

@@ -1,0 +1,102 @@
+"""Lightning data module: any data config -> parsed orbits -> dynamic, size-bucketed batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from sse_diffusion.core.errors import DataError
+from sse_diffusion.data.buckets import BucketStream
+from sse_diffusion.data.dataset import OrbitDataset, build_dataset
+from sse_diffusion.data.sources import load_source
+
+Encoder = Callable[[OrbitDataset], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig:
+    """How batches are made.
+
+    Attributes:
+        max_tokens: size budget of a batch (see :func:`sse_diffusion.data.buckets.padded_cost`).
+        max_orbits: crystals with more orbits are left out of training (counted in the log).
+        seed: of the shuffling.
+        workers: processes for parsing.
+        cache_dir: where parsed tables are kept; ``null`` keeps none.
+    """
+
+    max_tokens: int = 2048
+    max_orbits: int = 64
+    seed: int = 0
+    workers: int = 2
+    cache_dir: str | None = ".cache/sse_diffusion"
+
+
+class _Split(Subset):
+    """A subset that keeps the data set's one-gather batching."""
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        return self.dataset.__getitems__([self.indices[i] for i in indices])  # type: ignore[attr-defined]
+
+
+def _identity(batch: Any) -> Any:
+    return batch
+
+
+class CrystalDataModule(pl.LightningDataModule):
+    """Train and validation loaders over a data config.
+
+    Args:
+        source: a data config (kind, path, labels, ...), see :mod:`sse_diffusion.data.sources`.
+        config: batching.
+        encode: makes the condition tensors of the data set (the model knows how).
+    """
+
+    def __init__(self, source: Mapping[str, Any], config: LoaderConfig, encode: Encoder | None = None) -> None:
+        super().__init__()
+        self.source, self.config, self.encode = source, config, encode
+        self._dataset: OrbitDataset | None = None
+
+    @property
+    def dataset(self) -> OrbitDataset:
+        """All parsed crystals; read and parsed at first use."""
+        if self._dataset is None:
+            report = load_source(self.source)
+            self.report = report
+            self._dataset = build_dataset(report.rows, self.config.cache_dir, self.config.workers)
+            if self.encode is not None:
+                self._dataset.set_conditions(self.encode(self._dataset))
+        return self._dataset
+
+    def indices(self, split: str) -> np.ndarray:
+        """Rows of a split that are small enough; rows without a split count as ``train``.
+
+        Raises:
+            DataError: the split is empty.
+        """
+        of_split = np.array([(s or "train") == split for s in self.dataset.splits])
+        rows = np.flatnonzero(of_split & (self.dataset.n_orbits <= self.config.max_orbits))
+        if len(rows) == 0:
+            raise DataError(f"the data set has no {split!r} rows", "check the split column, or data.splits")
+        return rows
+
+    def train_dataloader(self) -> DataLoader:
+        """Endless stream of batches that continues where the trainer's step counter stands."""
+        rows = self.indices("train")
+        trainer = self.trainer
+        start = trainer.global_step * trainer.accumulate_grad_batches if trainer else 0
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        stream = BucketStream(self.dataset.n_orbits[rows], self.config.max_tokens, self.config.seed, start, rank, world)
+        return DataLoader(_Split(self.dataset, rows.tolist()), batch_sampler=stream, collate_fn=_identity)
+
+    def val_dataloader(self) -> DataLoader:
+        """One ordered pass over the validation rows."""
+        rows = self.indices("val")
+        stream = BucketStream(self.dataset.n_orbits[rows], self.config.max_tokens, seed=0)
+        return DataLoader(_Split(self.dataset, rows.tolist()), batch_sampler=stream.epoch(0), collate_fn=_identity)

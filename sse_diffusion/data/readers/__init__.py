@@ -1,0 +1,1 @@
+"""One file per input format; each yields :class:`RawCrystal` or a :class:`Rejection` per row."""
