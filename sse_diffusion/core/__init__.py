@@ -1,0 +1,1 @@
+"""Core: what every room shares: errors, units, results, symmetry, provenance, configuration, checkpoints."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sse_diffusion.core.errors import CheckpointError, OutputError, did_you_mean
+from sse_diffusion.core.atomic_files import write_bytes_atomically
+from sse_diffusion.core.errors import CheckpointError, did_you_mean
 from sse_diffusion.core.provenance import sha256_of_file
 
 if TYPE_CHECKING:
@@ -54,29 +56,26 @@ def checkpoint_dir(name_or_path: str | Path) -> Path:
         if (candidate / CONFIG).is_file():
             return candidate
     shipped = [p.parent.name for p in checkpoints_root().glob(f"*/{CONFIG}")]
-    raise CheckpointError(f"no checkpoint at {str(name_or_path)!r}", f"give a folder with {CONFIG} and {WEIGHTS}, or {did_you_mean(str(name_or_path), shipped)}")
+    raise CheckpointError(
+        f"no checkpoint at {str(name_or_path)!r}",
+        f"give a folder with {CONFIG} and {WEIGHTS}, or {did_you_mean(str(name_or_path), shipped)}",
+    )
 
 
 def save_checkpoint(path: str | Path, kind: str, version: int, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write a checkpoint folder; each file appears whole or not at all.
+    """Write a checkpoint folder; each file appears whole or not at all. The configuration records the weights' SHA-256.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{WEIGHTS}.partial"
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial)
-        partial.replace(folder / WEIGHTS)
-        text = json.dumps({"format": "sse-diffusion", "kind": kind, "version": version, **config}, indent=1, default=_plain)
-        partial = folder / f"{CONFIG}.partial"
-        partial.write_text(text + "\n")
-        partial.replace(folder / CONFIG)
-    except OSError as error:
-        raise OutputError(f"cannot write the checkpoint {folder}: {error.strerror}", "choose a folder you can write to") from error
+    weights = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+    identity = {"format": "sse-diffusion", "kind": kind, "version": version, "weights_sha256": sha256(weights).hexdigest()}
+    write_bytes_atomically(folder / WEIGHTS, weights)
+    text = json.dumps({**identity, **config}, indent=1, default=_plain)
+    write_bytes_atomically(folder / CONFIG, f"{text}\n".encode())
 
 
 def read_config(name_or_path: str | Path, kind: str, version: int) -> dict[str, Any]:
@@ -87,13 +86,19 @@ def read_config(name_or_path: str | Path, kind: str, version: int) -> dict[str, 
     """
     folder = checkpoint_dir(name_or_path)
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: no JSON, or no text at all
         raise CheckpointError(f"{folder / CONFIG} is not readable JSON ({error})", "copy the checkpoint again") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder / CONFIG} holds no JSON object", "copy the checkpoint again")
     if config.get("kind") != kind:
-        raise CheckpointError(f"{folder} holds a {config.get('kind')!r}, not a {kind!r}", "give the folder of the right checkpoint")
+        raise CheckpointError(
+            f"{folder} holds a {config.get('kind')!r}, not a {kind!r}", "give the folder of the right checkpoint"
+        )
     if int(config.get("version", 0)) > version:
-        raise CheckpointError(f"{folder} has format version {config['version']}, this package reads up to {version}", "upgrade sse-diffusion")
+        raise CheckpointError(
+            f"{folder} has format version {config['version']}, this package reads up to {version}", "upgrade sse-diffusion"
+        )
     return config
 
 
@@ -106,7 +111,7 @@ def load_checkpoint(name_or_path: str | Path, kind: str, version: int) -> Checkp
         version: newest format version the caller understands.
 
     Raises:
-        CheckpointError: missing, truncated, of another kind, or newer than this package.
+        CheckpointError: missing, truncated, altered, of another kind, or newer than this package.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -116,8 +121,14 @@ def load_checkpoint(name_or_path: str | Path, kind: str, version: int) -> Checkp
     try:
         tensors = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS} is missing or truncated ({error})", "copy the file again and compare its SHA-256 with metrics.json") from error
-    return Checkpoint(folder, kind, config, tensors, sha256_of_file(folder / WEIGHTS))
+        raise CheckpointError(
+            f"{folder / WEIGHTS} is missing or truncated ({error})",
+            "copy the file again and compare its SHA-256 with metrics.json",
+        ) from error
+    found = sha256_of_file(folder / WEIGHTS)
+    if config.get("weights_sha256", found) != found:
+        raise CheckpointError(f"{folder / WEIGHTS} does not match the SHA-256 in {CONFIG}", "copy the checkpoint again")
+    return Checkpoint(folder, kind, config, tensors, found)
 
 
 def _plain(value: Any) -> Any:

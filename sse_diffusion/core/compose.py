@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sse_diffusion.core.config import config_dir
 from sse_diffusion.core.errors import ConfigError, did_you_mean
@@ -72,7 +73,7 @@ def _choices(group: str) -> list[str]:
     return sorted(path.stem for path in (config_dir() / group.split("@")[0]).glob("*.yaml"))
 
 
-def _initialized(verb: str):  # type: ignore[no-untyped-def]  # hydra's context manager has no public type
+def _initialized(verb: str) -> AbstractContextManager[Any]:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 

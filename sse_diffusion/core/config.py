@@ -18,7 +18,9 @@ def config_dir() -> Path:
     for candidate in (package / "configs", package.parent / "configs"):
         if (candidate / "train.yaml").is_file():
             return candidate
-    raise ConfigError("the configs/ folder of sse_diffusion was not found", "reinstall the package: pip install --force-reinstall sse-diffusion")
+    raise ConfigError(
+        "the configs/ folder of sse_diffusion was not found", "reinstall the package: pip install --force-reinstall sse-diffusion"
+    )
 
 
 def build(schema: type[T], values: Mapping[str, Any] | None) -> T:
@@ -36,7 +38,9 @@ def build(schema: type[T], values: Mapping[str, Any] | None) -> T:
             raise ConfigError(f"unknown key {key!r} for {schema.__name__}", did_you_mean(key, known))
     missing = [n for n, f in known.items() if n not in plain and f.default is MISSING and f.default_factory is MISSING]
     if missing:
-        raise ConfigError(f"{schema.__name__} needs {', '.join(missing)}", "add the missing key(s) to the YAML or the command line")
+        raise ConfigError(
+            f"{schema.__name__} needs {', '.join(missing)}", "add the missing key(s) to the YAML or the command line"
+        )
     return schema(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
 
 

@@ -11,22 +11,9 @@ from importlib import metadata
 from pathlib import Path
 
 from sse_diffusion.core.config import config_dir
-from sse_diffusion.core.provenance import sha256_of_file
+from sse_diffusion.core.provenance import TRACKED_PACKAGES, sha256_of_file
 
-CORE_PACKAGES = (
-    "torch",
-    "pytorch-lightning",
-    "torch-geometric",
-    "hydra-core",
-    "pymatgen",
-    "ase",
-    "chgnet",
-    "matgl",
-    "wandb",
-    "spglib",
-    "moyopy",
-    "smact",
-)
+CORE_PACKAGES = (*TRACKED_PACKAGES, "moyopy", "smact", "wandb")
 MIN_PYTHON = (3, 11)
 MIN_FREE_GB = 2.0
 

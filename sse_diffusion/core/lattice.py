@@ -61,7 +61,11 @@ def log_to_metric(k: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 3"]:
 def log_matrix(k: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 3"]:
     """k -> symmetric S."""
     k0, k1, k2, k3, k4, k5 = k.unbind(-1)
-    rows = [torch.stack([k5 + k3 + k4, k0, k1], -1), torch.stack([k0, k5 - k3 + k4, k2], -1), torch.stack([k1, k2, k5 - 2 * k4], -1)]
+    rows = [
+        torch.stack([k5 + k3 + k4, k0, k1], -1),
+        torch.stack([k0, k5 - k3 + k4, k2], -1),
+        torch.stack([k1, k2, k5 - 2 * k4], -1),
+    ]
     return torch.stack(rows, dim=-2)
 
 

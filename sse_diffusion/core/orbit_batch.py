@@ -93,5 +93,7 @@ class OrbitBatch:
             keep = arrays["mask"][row]
             w = arrays["wyckoff"][row][keep]
             u = np.mod(arrays["free"][row][keep].astype(np.float64), 1.0) * free[w]
-            crystals.append(Orbits(int(arrays["group"][row]), arrays["cell"][row].astype(np.float64), arrays["species"][row][keep], w, u))
+            crystals.append(
+                Orbits(int(arrays["group"][row]), arrays["cell"][row].astype(np.float64), arrays["species"][row][keep], w, u)
+            )
         return crystals

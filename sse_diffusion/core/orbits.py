@@ -107,7 +107,9 @@ def primitive_transform(group: int) -> np.ndarray:
     raise RuntimeError(f"no primitive basis found for space group {group}")  # unreachable: every centring has one
 
 
-def to_primitive(lattice: np.ndarray, species: np.ndarray, frac: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def to_primitive(
+    lattice: np.ndarray, species: np.ndarray, frac: np.ndarray, group: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Reduce a conventional cell by its centring; exact, no tolerance search."""
     transform = primitive_transform(group)
     reduced = np.mod(frac @ np.linalg.inv(transform), 1.0)

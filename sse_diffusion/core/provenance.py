@@ -10,7 +10,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-TRACKED_PACKAGES = ("torch", "pytorch-lightning", "torch-geometric", "hydra-core", "pymatgen", "ase", "chgnet", "matgl", "numpy", "spglib")
+TRACKED_PACKAGES = (
+    "torch",
+    "pytorch-lightning",
+    "torch-geometric",
+    "hydra-core",
+    "pymatgen",
+    "ase",
+    "chgnet",
+    "matgl",
+    "numpy",
+    "spglib",
+)
 
 
 def sha256_of_file(path: str | Path) -> str:
@@ -45,7 +56,9 @@ def git_commit() -> str:
         return "unknown"
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=True).stdout
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{commit}{'+dirty' if dirty.strip() else ''}"

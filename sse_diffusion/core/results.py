@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -41,6 +42,13 @@ class Quantity:
     def failed(cls, reason: str, unit: str = "", **provenance: Any) -> Quantity:
         """A result that could not be computed, with the reason why."""
         return cls(math.nan, math.nan, unit, Status.FAILED, reason, provenance)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Quantity:
+        """Inverse of :meth:`to_dict`."""
+        numbers = {key: math.nan if record[key] is None else float(record[key]) for key in ("value", "uncertainty")}
+        status, provenance = Status(record["status"]), dict(record["provenance"])
+        return cls(**numbers, unit=record["unit"], status=status, reason=record["reason"], provenance=provenance)
 
     @property
     def ok(self) -> bool:

@@ -55,8 +55,9 @@ def uniform(seed: int, index: Int64[Tensor, " b"], stream: int, shape: tuple[int
 
 def normal(seed: int, index: Int64[Tensor, " b"], stream: int, shape: tuple[int, ...]) -> Float[Tensor, "b ..."]:
     """Standard normal numbers, float32, by Box and Muller's transform of :func:`uniform`."""
-    u = uniform(seed, index, stream, (2, *shape))
-    return ((-2.0 * u[:, 0].log()).sqrt() * (2.0 * math.pi * u[:, 1]).cos()).float()
+    # The pair is the last axis, so that a longer (more padded) row starts with the numbers of a shorter one.
+    u = uniform(seed, index, stream, (*shape, 2))
+    return ((-2.0 * u[..., 0].log()).sqrt() * (2.0 * math.pi * u[..., 1]).cos()).float()
 
 
 def categorical(logits: Float[Tensor, "b c"], u: Float[Tensor, " b"]) -> Int64[Tensor, " b"]:

@@ -24,6 +24,25 @@ class FoundSymmetry:
     primitive_numbers: tuple[int, ...]
 
 
+MIN_PLANE_SPACING_A, MAX_EDGE_A = 0.8, 200.0
+
+
+def is_searchable(structure: Structure, symprec: float) -> bool:
+    """Whether a symmetry search means anything: finite, not flat, no two atoms within the tolerance of each other.
+
+    Symmetry libraries run away in memory or crash on cells that fail this.
+    """
+    lattice = np.asarray(structure.lattice.matrix)
+    if not (np.isfinite(lattice).all() and np.isfinite(structure.frac_coords).all()) or np.abs(lattice).max() > MAX_EDGE_A:
+        return False
+    volume = abs(np.linalg.det(lattice))
+    areas = [np.linalg.norm(np.cross(lattice[i - 2], lattice[i - 1])) for i in range(3)]
+    if volume < 1.0 or volume / max(areas) < MIN_PLANE_SPACING_A:
+        return False
+    distances = structure.distance_matrix[np.triu_indices(len(structure), 1)]
+    return bool(distances.min(initial=np.inf) > max(2 * symprec, 0.05))
+
+
 def find_symmetry(structure: Structure, symprec: float) -> FoundSymmetry:
     """Space group and primitive cell of an ordered structure.
 
@@ -35,9 +54,9 @@ def find_symmetry(structure: Structure, symprec: float) -> FoundSymmetry:
 
     numbers = [int(z) for z in structure.atomic_numbers]
     as_given = FoundSymmetry(0, tuple(numbers))
-    lattice = np.asarray(structure.lattice.matrix)
-    if not np.isfinite(lattice).all() or abs(np.linalg.det(lattice)) < 1e-3 or not np.isfinite(structure.frac_coords).all():
+    if not is_searchable(structure, symprec):
         return as_given
+    lattice = structure.lattice.matrix
     try:
         dataset = MoyoDataset(Cell(lattice.tolist(), structure.frac_coords.tolist(), numbers), symprec=symprec)
     except (ValueError, RuntimeError):

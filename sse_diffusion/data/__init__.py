@@ -1,0 +1,1 @@
+"""Data: validated crystal tables, structure prototypes and symmetry orbits to train on."""

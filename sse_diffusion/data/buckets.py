@@ -27,7 +27,9 @@ class BucketStream(Sampler[list[int]]):
         rank, world_size: this process takes batches rank, rank + world_size, ...
     """
 
-    def __init__(self, sizes: np.ndarray, max_tokens: int, seed: int = 0, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, sizes: np.ndarray, max_tokens: int, seed: int = 0, start: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.sizes, self.max_tokens, self.seed, self.start = np.asarray(sizes), max_tokens, seed, start
         self.rank, self.world_size = rank, world_size
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import zipfile
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from sse_diffusion.core.atomic_files import replacing
 from sse_diffusion.core.errors import DataError
 from sse_diffusion.core.orbit_batch import MASKED_SPECIES, MASKED_WYCKOFF, OrbitBatch
 from sse_diffusion.core.orbits import Orbits
@@ -100,7 +103,9 @@ class OrbitDataset(Dataset):
         """Attach condition tensors (one row per crystal) that every batch then carries."""
         for name, value in conditions.items():
             if len(value) != len(self):
-                raise DataError(f"condition {name!r} has {len(value)} rows, the data set {len(self)}", "encode it on this data set")
+                raise DataError(
+                    f"condition {name!r} has {len(value)} rows, the data set {len(self)}", "encode it on this data set"
+                )
         self._conditions = conditions
 
     def __getitem__(self, index: int) -> Data:
@@ -153,12 +158,15 @@ def build_dataset(rows: Sequence[CrystalRow], cache_dir: str | Path | None = Non
     if path is not None and path.is_file():
         try:
             return _from_cache(path, rows)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             log.warning("the cache %s is damaged and is rebuilt", path)
     parsed = _parse_all(rows, workers)
     good = [i for i, p in enumerate(parsed) if isinstance(p, Orbits)]
     if not good:
-        raise DataError("none of the crystals could be described by symmetry orbits", "check units: lattice in Angstrom, fractional coordinates")
+        raise DataError(
+            "none of the crystals could be described by symmetry orbits",
+            "check units: lattice in Angstrom, fractional coordinates",
+        )
     flat = FlatOrbits.from_list([parsed[i] for i in good])  # type: ignore[misc]
     reasons = {i: str(p) for i, p in enumerate(parsed) if not isinstance(p, Orbits)}
     if path is not None:
@@ -180,11 +188,10 @@ def _fingerprint(rows: Sequence[CrystalRow]) -> str:
 
 
 def _save_cache(path: Path, flat: FlatOrbits, good: Sequence[int], reasons: dict[int, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
     texts = np.array(list(reasons.values()), dtype=str)
-    np.savez_compressed(partial, good=np.array(good), bad=np.array(list(reasons), dtype=np.int64), reasons=texts, **vars(flat))
-    partial.replace(path)
+    bad = np.array(list(reasons), dtype=np.int64)
+    with replacing(path) as partial, partial.open("wb") as handle:
+        np.savez_compressed(handle, good=np.array(good), bad=bad, reasons=texts, **vars(flat))
 
 
 def _from_cache(path: Path, rows: Sequence[CrystalRow]) -> OrbitDataset:

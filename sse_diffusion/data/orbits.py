@@ -27,7 +27,9 @@ class ParseFailure:
     reason: str
 
 
-def parse_orbits(species: np.ndarray, frac: np.ndarray, lattice: np.ndarray, tolerances: tuple[float, ...] = SYMMETRY_TOLERANCES) -> Orbits:
+def parse_orbits(
+    species: np.ndarray, frac: np.ndarray, lattice: np.ndarray, tolerances: tuple[float, ...] = SYMMETRY_TOLERANCES
+) -> Orbits:
     """Find the space group and its occupied Wyckoff positions.
 
     Args:
@@ -46,7 +48,9 @@ def parse_orbits(species: np.ndarray, frac: np.ndarray, lattice: np.ndarray, tol
             return found
         failures.append(found)
     reasons = "; ".join(f"{f.tolerance:g} A: {f.reason}" for f in failures)
-    raise DataError(f"no symmetry description reproduces the crystal ({reasons})", "check the structure for overlapping or misplaced atoms")
+    raise DataError(
+        f"no symmetry description reproduces the crystal ({reasons})", "check the structure for overlapping or misplaced atoms"
+    )
 
 
 def _parse_at(species: np.ndarray, frac: np.ndarray, lattice: np.ndarray, tolerance: float) -> Orbits | ParseFailure:
@@ -75,7 +79,9 @@ def _parse_at(species: np.ndarray, frac: np.ndarray, lattice: np.ndarray, tolera
     return found
 
 
-def assign_orbits(group: int, species: np.ndarray, frac: np.ndarray, lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | str:
+def assign_orbits(
+    group: int, species: np.ndarray, frac: np.ndarray, lattice: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | str:
     """Wyckoff index (M,), species (M,), free coordinates (M, 3) of a standardised cell; a sentence when it does not fit."""
     table = wyckoff_table()
     left = np.ones(len(species), dtype=bool)

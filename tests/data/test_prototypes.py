@@ -68,7 +68,11 @@ def _neighbours(shape: Geometry, atom: int, charges: np.ndarray) -> list[tuple[f
 @pytest.mark.parametrize(
     ("name", "volume"),
     [
-        ("rock_salt", 44.86), ("spinel", 132.0), ("olivine", 291.4), ("lgps", 957.3), ("argyrodite", 239.6),
+        ("rock_salt", 44.86),
+        ("spinel", 132.0),
+        ("olivine", 291.4),
+        ("lgps", 957.3),
+        ("argyrodite", 239.6),
         ("tetragonal_llzo", 1092.2),
     ],
 )

@@ -213,6 +213,7 @@ def _priority(found: dict[str, Assignment]) -> Callable[[str], float]:
     """Sort key: weighted order by exponential keys (Efraimidis, Spirakis 2006), the uniform numbers being hashes of the names."""
 
     def key(name: str) -> float:
+        """The exponential key of a name; small ones come first."""
         digest = hashlib.sha256(name.encode()).digest()
         uniform = (int.from_bytes(digest[:8], "big") + 1) / (2**64 + 1)
         weight = max(MOBILE_WEIGHT.get(element, 1.0) for element, _ in found[name])

@@ -1,0 +1,1 @@
+"""Design: from a question to tested candidates, resumable, with a ledger."""

@@ -1,0 +1,1 @@
+"""Diffusion: the symmetry-constrained generative model, its training and its samplers."""

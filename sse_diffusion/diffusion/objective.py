@@ -1,0 +1,152 @@
+"""Training loss: cross-entropy of masked fields plus mean squared error of the continuous outputs, field by field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from sse_diffusion.core.orbit_batch import OrbitBatch
+from sse_diffusion.core.rng import normal, uniform
+from sse_diffusion.core.wyckoff import wyckoff_table
+from sse_diffusion.diffusion.condition_tensors import COMPOSITION, drop_conditions, widen_intervals
+from sse_diffusion.diffusion.corruption.discrete import mask_fields
+from sse_diffusion.diffusion.model import CrystalModel
+
+FIELDS = ("size", "group", "wyckoff", "species", "coordinates", "cell")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Loss weights per field and how often the built-in composition condition is dropped.
+
+    Attributes:
+        size, group, wyckoff, species, coordinates, cell: weights.
+        composition_dropout: share of examples trained de novo rather than for structure prediction.
+    """
+
+    size: float = 0.2
+    group: float = 0.3
+    wyckoff: float = 1.0
+    species: float = 1.0
+    coordinates: float = 1.0
+    cell: float = 0.5
+    composition_dropout: float = 0.6
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Mean loss of each field (nats per unit, or mean squared error of a unit-variance target)."""
+
+    total: Float[Tensor, ""]
+    fields: dict[str, Float[Tensor, ""]]
+
+
+class Objective:
+    """Draws times, noise and condition dropout for a batch and computes the losses.
+
+    All randomness comes from (seed, step, position in the batch), so a resumed run continues exactly.
+    """
+
+    def __init__(self, config: ObjectiveConfig) -> None:
+        self.config = config
+
+    def __call__(self, model: CrystalModel, batch: OrbitBatch, seed: int, step: int) -> Losses:
+        """Losses of one batch at one training step."""
+        index = torch.arange(len(batch), device=batch.device)
+        draw = _Draws(seed, index, step)
+        batch = batch.with_(conditions=self._conditions(model, batch, draw))
+        fields = {**self._discrete(model, batch, draw), **self._continuous(model, batch, draw)}
+        total = torch.stack([getattr(self.config, name) * value for name, value in fields.items()]).sum()
+        return Losses(total, fields)
+
+    def _conditions(self, model: CrystalModel, batch: OrbitBatch, draw: _Draws) -> dict[str, Tensor]:
+        """Intervals around point labels, the composition, and independent dropout of every field."""
+        conditions = dict(batch.conditions)
+        for name, value in conditions.items():
+            if value.dim() == 2 and value.shape[1] == 2:
+                conditions[name] = widen_intervals(value, draw.uniform((4,)).float())
+        conditions[COMPOSITION] = composition_of(batch)
+        probability = {name: spec.dropout for name, spec in model.specs.items()} | {COMPOSITION: self.config.composition_dropout}
+        return drop_conditions(conditions, probability, draw.uniform((len(conditions),)))
+
+    def _discrete(self, model: CrystalModel, batch: OrbitBatch, draw: _Draws) -> dict[str, Tensor]:
+        shape = batch.mask.shape[1]
+        masked = mask_fields(batch, model.masking, draw.stratified(), draw.uniform(()), draw.uniform((shape, 2)))
+        size = F.cross_entropy(
+            model.denoiser.size_logits(batch.conditions).float(), batch.mask.sum(-1).clamp_max(model.denoiser.config.max_orbits)
+        )
+        # Letters of a masked group are unknown: those units are predicted once the group is known.
+        logits = model.denoiser.discrete(masked.batch)
+        group = _masked_mean(F.cross_entropy(logits.group, batch.group, reduction="none"), masked.group.float())
+        start = model.first_position[batch.group]
+        letter = (batch.wyckoff - start[:, None]).clamp(0, logits.wyckoff.shape[-1] - 1)
+        wyckoff_weight = masked.wyckoff * masked.weight[:, None] * ~masked.group[:, None]
+        species_weight = masked.species * masked.weight[:, None] * ~masked.group[:, None]
+        wyckoff = _token_loss(logits.wyckoff, letter, wyckoff_weight, batch)
+        species = _token_loss(logits.species, batch.species, species_weight, batch)
+        return {"size": size, "group": group, "wyckoff": wyckoff, "species": species}
+
+    def _continuous(self, model: CrystalModel, batch: OrbitBatch, draw: _Draws) -> dict[str, Tensor]:
+        t = draw.stratified().float()
+        is_free = model.is_free(batch)
+        atoms = model.atoms(batch)
+        x = model.cell_noise.standardise(batch.cell, batch.group, atoms)
+        x_t, v = model.cell_noise.corrupt(x, t, draw.normal((6,)), batch.group)
+        u_t, target = model.coordinate_noise.corrupt(batch.free, t, draw.normal(tuple(batch.free.shape[1:])), is_free)
+        noisy = batch.with_(free=u_t, cell=model.cell_noise.restore(x_t, batch.group, atoms))
+        output = model.denoiser.continuous(noisy, x_t, t)
+        dof = is_free.sum(dim=(1, 2))
+        squared = ((output.free - target) ** 2 * is_free).sum(dim=(1, 2)) / dof.clamp_min(1)
+        coordinates = _masked_mean(squared, (dof > 0).float())
+        cell_free = model.cell_noise.is_free[batch.group]
+        cell = (((output.cell - v) ** 2 * cell_free).sum(-1) / cell_free.sum(-1)).mean()
+        return {"coordinates": coordinates, "cell": cell}
+
+
+class _Draws:
+    """Numbered streams of random numbers for one step."""
+
+    def __init__(self, seed: int, index: Int64[Tensor, " b"], step: int) -> None:
+        self.seed, self.index, self.base, self.count = seed, index, step * 64, 0
+
+    def _next(self) -> int:
+        self.count += 1
+        return self.base + self.count
+
+    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+        """Numbers in (0, 1) from the next stream."""
+        return uniform(self.seed, self.index, self._next(), shape)
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal numbers from the next stream."""
+        return normal(self.seed, self.index, self._next(), shape)
+
+    def stratified(self) -> Tensor:
+        """Times spread evenly over (0, 1) across the batch, with a random offset: less variance than independent ones."""
+        offset = self.uniform(())[:1]
+        order = self.uniform(()).argsort()
+        return torch.remainder(offset + order / len(self.index), 1.0).clamp(1e-4, 1 - 1e-4)
+
+
+def composition_of(batch: OrbitBatch) -> Float[Tensor, "b 95"]:
+    """Atoms of each element in the primitive cell."""
+    table = wyckoff_table()
+    multiplicity = torch.from_numpy(table.multiplicity).to(batch.device)[batch.wyckoff.clamp_max(len(table.multiplicity) - 1)]
+    centring = torch.from_numpy(table.centring).to(batch.device)[batch.group]
+    counts = torch.zeros(len(batch), 95, device=batch.device)
+    return counts.scatter_add_(1, batch.species, multiplicity * batch.mask / centring[:, None].float())
+
+
+def _token_loss(logits: Tensor, target: Tensor, weight: Tensor, batch: OrbitBatch) -> Tensor:
+    """Weighted cross-entropy summed over the orbits of a crystal, per orbit, averaged over the batch."""
+    safe = torch.where(weight > 0, target, torch.zeros_like(target))
+    loss = F.cross_entropy(logits.flatten(0, 1).nan_to_num(neginf=-1e9), safe.flatten(), reduction="none").view_as(target)
+    return ((loss * weight).sum(-1) / batch.mask.sum(-1)).mean()
+
+
+def _masked_mean(value: Tensor, weight: Tensor) -> Tensor:
+    return (value * weight).sum() / weight.sum().clamp_min(1.0)

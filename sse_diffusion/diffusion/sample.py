@@ -1,0 +1,96 @@
+"""``sse sample``: crystals for a request, written as CIF, extxyz and CSV under one id each."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sse_diffusion.core.atomic_files import write_json_atomically
+from sse_diffusion.core.candidate import Candidate
+from sse_diffusion.core.checkpoint import checkpoint_dir
+from sse_diffusion.core.config import build
+from sse_diffusion.core.errors import OutputError
+from sse_diffusion.core.provenance import git_commit, package_versions, sha256_of_file
+from sse_diffusion.diffusion.generate import sample_candidates
+from sse_diffusion.diffusion.model import KIND, VERSION
+from sse_diffusion.diffusion.samplers import SamplerConfig
+from sse_diffusion.thermo.conditions import ConditionSpec
+from sse_diffusion.thermo.request import parse_request
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("id", "formula", "space_group", "n_atoms", "volume_A3_per_atom", "surprisal", "seed", "index")
+
+
+def checkpoint_specs(checkpoint: str | Path) -> dict[str, ConditionSpec]:
+    """Conditions that a stored model knows, without loading its weights.
+
+    Raises:
+        CheckpointError: not a generative model.
+    """
+    from sse_diffusion.core.checkpoint import read_config
+
+    config = read_config(checkpoint, KIND, VERSION)
+    return {name: build(ConditionSpec, spec) for name, spec in config["model"]["conditions"].items()}
+
+
+def run_sample(cfg: DictConfig) -> int:
+    """Sample and write ``<out>/{crystals.csv, crystals.extxyz, cifs/, sample.json}``."""
+    from omegaconf import OmegaConf
+
+    out = Path(cfg.out)
+    try:
+        (out / "cifs").mkdir(parents=True, exist_ok=True)
+        (out / "sample.json").touch()
+    except OSError as error:
+        raise OutputError(f"cannot write to {out}: {error.strerror}", "choose another folder with out=...") from error
+    if cfg.threads:
+        import torch
+
+        torch.set_num_threads(int(cfg.threads))
+    request = parse_request(cfg.ask, checkpoint_specs(cfg.checkpoint))
+    candidates = sample_candidates(cfg.checkpoint, request, int(cfg.n), int(cfg.seed), build(SamplerConfig, cfg.sampler))
+    write_candidates(candidates, out)
+    record = {
+        "asked": request.to_dict(), "n": len(candidates), "config": OmegaConf.to_container(cfg, resolve=True),
+        "checkpoint_sha256": sha256_of_file(checkpoint_dir(cfg.checkpoint) / "weights.safetensors"),
+        "commit": git_commit(), "versions": package_versions(),
+    }  # fmt: skip
+    write_json_atomically(out / "sample.json", record)
+    log.info("%d crystals written to %s", len(candidates), out)
+    return 0
+
+
+def write_candidates(candidates: Sequence[Candidate], out: Path) -> None:
+    """CSV, extxyz and one CIF per crystal; the same id everywhere."""
+    from ase.io import write
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    rows = [candidate_row(c) for c in candidates]
+    with (out / "crystals.csv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    frames = []
+    for candidate, row in zip(candidates, rows, strict=True):
+        atoms = AseAtomsAdaptor.get_atoms(candidate.structure, msonable=False)
+        atoms.info = dict(row)
+        frames.append(atoms)
+        candidate.structure.to(filename=str(out / "cifs" / f"{candidate.id}.cif"), fmt="cif")
+    write(out / "crystals.extxyz", frames, format="extxyz")
+
+
+def candidate_row(candidate: Candidate) -> dict[str, Any]:
+    """One CSV row."""
+    s = candidate.structure
+    return {
+        "id": candidate.id, "formula": s.composition.reduced_formula, "space_group": candidate.space_group, "n_atoms": len(s),
+        "volume_A3_per_atom": round(s.volume / len(s), 4), "surprisal": round(candidate.surprisal, 4),
+        "seed": candidate.info.get("seed"), "index": candidate.info.get("index"),
+    }  # fmt: skip

@@ -1,0 +1,132 @@
+r"""Samplers of the continuous fields: functions from noise to crystals, each named for its algorithm.
+
+Coordinates (variance exploding, on the torus) and cell (variance preserving) are moved together over the same times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sse_diffusion.core.errors import ConfigError, did_you_mean
+from sse_diffusion.core.orbit_batch import OrbitBatch
+from sse_diffusion.core.rng import normal, uniform
+from sse_diffusion.diffusion.guidance import guided_continuous
+from sse_diffusion.diffusion.model import CrystalModel
+
+CELL_BOUND = 4.0
+STREAM_PRIOR_FREE, STREAM_PRIOR_CELL, STREAM_NOISE = 11, 12, 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+    """How crystals are sampled.
+
+    Attributes:
+        name: key in :data:`SAMPLERS`.
+        steps: network evaluations of the continuous stage (twice that with guidance).
+        churn: 0 follows the probability-flow ODE, 1 is fully ancestral.
+        guidance: classifier-free guidance weight of the discrete fields.
+        guidance_continuous: of coordinates and cell.
+        temperature: of the discrete choices.
+        batch_tokens: orbits per padded batch; results do not depend on it.
+        max_rounds: how often crystals that ended in a dead end of the constraints are drawn again.
+    """
+
+    name: str = "euler_ancestral"
+    steps: int = 32
+    churn: float = 0.5
+    guidance: float = 1.0
+    guidance_continuous: float = 1.0
+    temperature: float = 1.0
+    batch_tokens: int = 768
+    max_rounds: int = 50
+
+
+Sampler = Callable[[CrystalModel, OrbitBatch, SamplerConfig, int, Int64[Tensor, " b"]], OrbitBatch]
+
+
+def euler_ancestral(
+    model: CrystalModel, batch: OrbitBatch, config: SamplerConfig, seed: int, index: Int64[Tensor, " b"]
+) -> OrbitBatch:
+    r"""Exponential (DDIM-like) Euler steps with a share of fresh noise (Song et al. 2021; Karras et al. 2022, churn).
+
+        u_0|t = u + sigma^2 s,     u' = u_0|t + (sigma_down / sigma) (u - u_0|t) + sigma_up z
+        sigma_up = churn sigma' sqrt(1 - sigma'^2 / sigma^2),   sigma_down^2 = sigma'^2 - sigma_up^2
+
+    and the same split for the cell with its signal and noise levels.
+
+    Args:
+        model: trained model.
+        batch: with group, species and Wyckoff positions; coordinates and cell are overwritten.
+        config: steps, churn, guidance.
+        seed, index: random streams.
+    """
+    b, m = batch.mask.shape
+    is_free, atoms = model.is_free(batch), model.atoms(batch)
+    u = uniform(seed, index, STREAM_PRIOR_FREE, (m, 3)).float() * is_free
+    x = normal(seed, index, STREAM_PRIOR_CELL, (6,)) * model.cell_noise.is_free[batch.group]
+    times = torch.linspace(1.0, 0.0, config.steps + 1, device=batch.device)
+    for step in range(config.steps):
+        t, after = times[step].expand(b), times[step + 1].expand(b)
+        noisy = batch.with_(free=u, cell=model.cell_noise.restore(x, batch.group, atoms))
+        output = guided_continuous(model, noisy, x, t, config.guidance_continuous)
+        last = step == config.steps - 1
+        churn = 0.0 if last else config.churn
+        z = normal(seed, index, STREAM_NOISE + 2 * step, (m, 3)) * is_free
+        u = _step_coordinates(model, u, output.free * is_free, t, after, churn, last, z)
+        z = normal(seed, index, STREAM_NOISE + 2 * step + 1, (6,)) * model.cell_noise.is_free[batch.group]
+        x = _step_cell(model, x, output.cell, t, after, churn, z)
+    return batch.with_(free=u, cell=model.cell_noise.restore(x, batch.group, atoms))
+
+
+def _step_coordinates(
+    model: CrystalModel,
+    u: Float[Tensor, "b m 3"],
+    prediction: Tensor,
+    t: Tensor,
+    after: Tensor,
+    churn: float,
+    last: bool,
+    z: Tensor,
+) -> Float[Tensor, "b m 3"]:
+    noise = model.coordinate_noise
+    sigma = noise.sigma(t)[:, None, None]
+    target = torch.zeros_like(sigma) if last else noise.sigma(after)[:, None, None]
+    up = churn * target * (1 - (target / sigma) ** 2).clamp_min(0).sqrt()
+    down = (target**2 - up**2).clamp_min(0).sqrt()
+    jump = sigma**2 * noise.score(prediction, t)
+    return torch.remainder(u + jump * (1 - down / sigma) + up * z, 1.0)
+
+
+def _step_cell(
+    model: CrystalModel, x: Tensor, v: Tensor, t: Tensor, after: Tensor, churn: float, z: Tensor
+) -> Float[Tensor, "b 6"]:
+    signal, spread = model.cell_noise.signal_and_noise(t)
+    signal_after, spread_after = model.cell_noise.signal_and_noise(after)
+    clean, noise = signal * x - spread * v, spread * x + signal * v
+    # ancestral share: variance that a jump from t to `after` and back would have
+    ratio = (signal / signal_after.clamp_min(1e-6)) ** 2
+    up = churn * (spread_after**2 / spread.clamp_min(1e-6) ** 2 * (1 - ratio)).clamp_min(0).sqrt()
+    up = torch.minimum(up, spread_after)
+    down = (spread_after**2 - up**2).clamp_min(0).sqrt()
+    # Both are of unit variance: the bound only keeps an untrained network from degenerate cells.
+    return signal_after * clean.clamp(-CELL_BOUND, CELL_BOUND) + down * noise.clamp(-CELL_BOUND, CELL_BOUND) + up * z
+
+
+SAMPLERS: dict[str, Sampler] = {"euler_ancestral": euler_ancestral}
+
+
+def sampler(name: str) -> Sampler:
+    """A sampler by name.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if name not in SAMPLERS:
+        raise ConfigError(f"no sampler named {name!r}", did_you_mean(name, SAMPLERS))
+    return SAMPLERS[name]

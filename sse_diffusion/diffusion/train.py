@@ -1,0 +1,174 @@
+"""``sse train``: data, model, Lightning trainer and loggers from one configuration; resumes by the same command."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sse_diffusion.core.atomic_files import write_json_atomically
+from sse_diffusion.core.config import build
+from sse_diffusion.core.errors import ConfigError, OutputError
+from sse_diffusion.core.provenance import git_commit, hash_of_config, package_versions, sha256_of_file
+from sse_diffusion.data.datamodule import CrystalDataModule, LoaderConfig
+from sse_diffusion.diffusion.corruption.coordinates import CoordinateNoiseConfig
+from sse_diffusion.diffusion.corruption.discrete import MaskingConfig
+from sse_diffusion.diffusion.denoiser import DenoiserConfig
+from sse_diffusion.diffusion.encode_dataset import encode_dataset
+from sse_diffusion.diffusion.lightning_module import DiffusionModule, OptimiserConfig
+from sse_diffusion.diffusion.model import CrystalModel, load_model, save_model
+from sse_diffusion.diffusion.objective import ObjectiveConfig
+from sse_diffusion.thermo.conditions import load_condition_specs
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+    from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+LAST = "last.ckpt"
+
+
+def run_train(cfg: DictConfig) -> int:
+    """Train and export ``<out>/model``.
+
+    Raises:
+        ConfigError, DataError, OutputError: with what to do.
+    """
+    import torch
+    from omegaconf import OmegaConf
+
+    out = _prepare_folder(cfg)
+    if cfg.threads:
+        torch.set_num_threads(int(cfg.threads))
+    torch.manual_seed(int(cfg.seed))
+    module, data = build_training(cfg)
+    trainer = build_trainer(cfg, out)
+    last = out / LAST
+    resume = str(last) if cfg.checkpoint.resume and last.is_file() else None
+    if resume:
+        log.info("resuming from %s", resume)
+    started = time.monotonic()
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    interrupted = trainer.interrupted
+    metrics = final_metrics(trainer, module, time.monotonic() - started)
+    export(module, out / "model", OmegaConf.to_container(cfg, resolve=True), metrics)  # type: ignore[arg-type]
+    _log_artifact(trainer, out / "model", cfg)
+    if interrupted:
+        raise KeyboardInterrupt
+    log.info("exported %s", out / "model")
+    return 0
+
+
+def build_training(cfg: DictConfig) -> tuple[DiffusionModule, CrystalDataModule]:
+    """Lightning module and data module of a training configuration; the cell statistics are fitted here."""
+    from omegaconf import OmegaConf
+
+    source = OmegaConf.to_container(cfg.data, resolve=True)
+    if cfg.checkpoint.start_from:
+        model, _ = load_model(cfg.checkpoint.start_from)
+        model.train()
+    else:
+        specs = load_condition_specs(list(cfg.conditions))
+        model = CrystalModel(
+            build(DenoiserConfig, cfg.denoiser),
+            specs,
+            build(CoordinateNoiseConfig, cfg.coordinates),
+            build(MaskingConfig, cfg.masking),
+        )
+    data = CrystalDataModule(source, build(LoaderConfig, cfg.loader), lambda d: encode_dataset(d, model.specs))  # type: ignore[arg-type]
+    if not cfg.checkpoint.start_from:
+        rows, dataset = data.indices("train"), data.dataset
+        model.cell_noise.fit(dataset.flat.group[rows], dataset.flat.cell[rows], dataset.n_conventional[rows])
+    return DiffusionModule(
+        model, build(ObjectiveConfig, cfg.objective), build(OptimiserConfig, cfg.optimiser), int(cfg.seed)
+    ), data
+
+
+def build_trainer(cfg: DictConfig, out: Path) -> pl.Trainer:
+    """Lightning trainer with time-based checkpoints, loggers and the sampling callback."""
+    import pytorch_lightning as pl
+    from omegaconf import OmegaConf
+
+    from sse_diffusion.diffusion.callbacks import LastCheckpoint, SampleLook
+
+    callbacks: list[pl.Callback] = [LastCheckpoint(out / LAST, minutes=float(cfg.checkpoint.every_minutes))]
+    if cfg.samples.every_steps:
+        callbacks.append(SampleLook(every_steps=int(cfg.samples.every_steps), n=int(cfg.samples.n), steps=int(cfg.samples.steps)))
+    options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
+    try:
+        return pl.Trainer(
+            **options, default_root_dir=out, logger=build_loggers(cfg, out), callbacks=callbacks, enable_checkpointing=False,
+            use_distributed_sampler=False,
+        )  # fmt: skip
+    except TypeError as error:
+        raise ConfigError(f"trainer: {error}", "see configs/trainer for the keys that pytorch_lightning.Trainer takes") from error
+
+
+def build_loggers(cfg: DictConfig, out: Path) -> list[Any]:
+    """CSV beside W&B; W&B is offline by default and needs no account."""
+    from pytorch_lightning.loggers import CSVLogger, WandbLogger
+
+    loggers: list[Any] = []
+    if cfg.logger.csv.enabled:
+        loggers.append(CSVLogger(out, name="", version="csv"))
+    if cfg.logger.wandb.enabled and cfg.logger.wandb.mode != "disabled":
+        w = cfg.logger.wandb
+        loggers.append(
+            WandbLogger(
+                name=w.name or out.name, save_dir=str(out), project=w.project, entity=w.entity, group=w.group, tags=list(w.tags),
+                offline=w.mode == "offline", settings=_quiet_wandb(),
+            )
+        )  # fmt: skip
+    return loggers
+
+
+def _quiet_wandb() -> Any:
+    import wandb
+
+    return wandb.Settings(silent=True, x_disable_stats=True)
+
+
+def final_metrics(trainer: pl.Trainer, module: DiffusionModule, seconds: float) -> dict[str, Any]:
+    """Last logged value of every metric and what was spent."""
+    values = {k: float(v) for k, v in trainer.callback_metrics.items() if k != "train/loss_bar"}
+    spent = {"steps": trainer.global_step, "crystals_seen": module.crystals_seen, "seconds_this_session": round(seconds, 1)}
+    return {**spent, **{k: round(v, 5) for k, v in values.items()}}
+
+
+def export(module: DiffusionModule, folder: Path, config: dict[str, Any], metrics: dict[str, Any]) -> None:
+    """Write the averaged weights, the resolved config and the metrics."""
+    save_model(module.ema.module, folder, {"training": config, "config_hash": hash_of_config(config)})
+    record = {
+        **metrics,
+        "weights_sha256": sha256_of_file(folder / "weights.safetensors"),
+        "commit": git_commit(),
+        "versions": package_versions(),
+    }
+    write_json_atomically(folder / "metrics.json", record)
+
+
+def _log_artifact(trainer: pl.Trainer, folder: Path, cfg: DictConfig) -> None:
+    from pytorch_lightning.loggers import WandbLogger
+
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger) and cfg.logger.wandb.log_artifacts and trainer.is_global_zero:
+            import wandb
+
+            artifact = wandb.Artifact("model", type="model")
+            artifact.add_dir(str(folder))
+            logger.experiment.log_artifact(artifact)
+            logger.experiment.finish()
+
+
+def _prepare_folder(cfg: DictConfig) -> Path:
+    out = Path(cfg.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write to {out}: {error.strerror}", "choose another folder with out=...") from error
+    return out

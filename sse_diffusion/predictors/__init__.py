@@ -1,0 +1,1 @@
+"""Predictors: fast estimates with calibrated uncertainty that rank crystals before any force field."""

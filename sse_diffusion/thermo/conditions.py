@@ -1,0 +1,190 @@
+"""What a crystal can be asked for: one :class:`ConditionSpec` per property, one YAML file each, no source edit.
+
+A spec says where the training label comes from, how it is standardised for the network, which values a user may ask for,
+and how often the condition is dropped in training (so that any subset can be asked when sampling).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from sse_diffusion.core.config import build, config_dir
+from sse_diffusion.core.errors import ConfigError, did_you_mean
+
+Kind = Literal["continuous", "categorical", "element_set"]
+Transform = Literal["identity", "log10", "sqrt"]
+
+MOBILE_IONS = ("Li", "Na", "Ag", "K", "Mg")
+"""Ions that count as mobile, most mobile first: a crystal with several is labelled by the first of them."""
+
+STRUCTURE_LABELS = ("structure:elements", "structure:mobile_ion")
+"""Labels computed from the crystal itself instead of read from the data set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionSpec:
+    """One property the generative model can be conditioned on.
+
+    A continuous value x enters the network as (f(x) - mean) / std with f the ``transform``.
+
+    Attributes:
+        name: key in ``ask:`` and file name of the YAML.
+        unit: unit of the value, of ``low`` and of ``high``; empty for none.
+        kind: ``continuous``, ``categorical`` (one of ``choices``) or ``element_set`` (the exact set of elements).
+        mean: mean of the transformed training labels.
+        std: their standard deviation.
+        transform: ``identity``, ``sqrt`` (skewed, zero included) or ``log10`` (many decades, positive).
+        dropout: probability of replacing the label by the null token in training.
+        label: label of the data set (``labels:`` in configs/data maps it to a column and converts its unit), or one of
+            :data:`STRUCTURE_LABELS`.
+        low: smallest physical value accepted from a user.
+        high: largest.
+        choices: the categories, in index order.
+        description: one sentence for ``sse explain`` and the report.
+
+    Raises:
+        ConfigError: a field is out of range or missing for the kind.
+    """
+
+    name: str
+    unit: str = ""
+    kind: Kind
+    mean: float = 0.0
+    std: float = 1.0
+    transform: Transform = "identity"
+    dropout: float = 0.2
+    label: str
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        where = f"condition {self.name!r}"
+        if self.kind not in get_args(Kind):
+            raise ConfigError(f"{where}: unknown kind {self.kind!r}", did_you_mean(str(self.kind), get_args(Kind)))
+        if self.transform not in get_args(Transform):
+            hint = did_you_mean(str(self.transform), get_args(Transform))
+            raise ConfigError(f"{where}: unknown transform {self.transform!r}", hint)
+        if not 0.0 <= self.dropout <= 1.0:
+            raise ConfigError(f"{where}: dropout is {self.dropout}", "give a probability between 0 and 1")
+        if self.kind == "categorical" and not self.choices:
+            raise ConfigError(f"{where}: a categorical condition needs choices", "list them: choices: [a, b]")
+        if self.kind == "continuous":
+            self._check_scale(where)
+        if self.label.startswith("structure:") and self.label not in STRUCTURE_LABELS:
+            raise ConfigError(f"{where}: unknown label {self.label!r}", did_you_mean(self.label, STRUCTURE_LABELS))
+
+    def _check_scale(self, where: str) -> None:
+        if not (self.std > 0.0 and math.isfinite(self.std) and math.isfinite(self.mean)):
+            raise ConfigError(f"{where}: mean {self.mean}, std {self.std}", "measure both on the training rows; std is positive")
+        if not self.low < self.high:
+            raise ConfigError(f"{where}: low {self.low} is not below high {self.high}", "give the physical range of the property")
+        if self.transform != "identity" and self.low < 0.0:
+            raise ConfigError(f"{where}: {self.transform} needs low >= 0, not {self.low}", "set low, or transform: identity")
+
+    def standardise(self, value: float) -> float:
+        """The number the network sees for a value in ``unit``; an open end (+-inf) stays +-inf.
+
+        Labels a hair outside a square root's or logarithm's domain (-1e-9 eV above the hull) are moved to its edge.
+        """
+        if math.isinf(value):
+            return value
+        return (self._transformed(value) - self.mean) / self.std
+
+    def unstandardise(self, value: float) -> float:
+        """Inverse of :meth:`standardise`, in ``unit``."""
+        if math.isinf(value):
+            return value
+        raw = value * self.std + self.mean
+        if self.transform == "log10":
+            return 10.0**raw
+        return max(raw, 0.0) ** 2 if self.transform == "sqrt" else raw
+
+    def _transformed(self, value: float) -> float:
+        if self.transform == "log10":
+            return math.log10(max(value, 1e-30))
+        return math.sqrt(max(value, 0.0)) if self.transform == "sqrt" else value
+
+    def index(self, choice: str) -> int:
+        """Index of a category.
+
+        Raises:
+            ConfigError: not one of ``choices``.
+        """
+        if choice not in self.choices:
+            raise ConfigError(f"{self.name}: unknown choice {choice!r}", did_you_mean(choice, self.choices))
+        return self.choices.index(choice)
+
+
+def mobile_ion_of(symbols: Iterable[str]) -> str:
+    """The mobile ion of a crystal with these elements (see :data:`MOBILE_IONS`), or ``"none"``."""
+    present = set(symbols)
+    return next((ion for ion in MOBILE_IONS if ion in present), "none")
+
+
+def label_of(
+    spec: ConditionSpec, symbols: Collection[str], labels: Mapping[str, float | str]
+) -> float | str | frozenset[str] | None:
+    """The training label of one crystal under ``spec``.
+
+    Args:
+        spec: the condition.
+        symbols: element symbols of the crystal (repeats allowed).
+        labels: the crystal's labels as the data room read them, in ``spec.unit``.
+
+    Returns:
+        A float in ``spec.unit`` (not standardised), a category, a set of elements, or ``None`` when the table has no value
+        (NaN counts as no value; the training step then uses the null token).
+    """
+    if spec.label == "structure:elements":
+        return frozenset(symbols)
+    if spec.label == "structure:mobile_ion":
+        return mobile_ion_of(symbols)
+    value = labels.get(spec.label)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return float(value) if spec.kind == "continuous" else str(value)
+
+
+def available_conditions(root: str | Path | None = None) -> list[str]:
+    """Names of the conditions that have a YAML file under ``root``/thermo/condition."""
+    folder = _folder(root)
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_condition_specs(names: Iterable[str] | None = None, root: str | Path | None = None) -> dict[str, ConditionSpec]:
+    """Read condition specs from ``root``/thermo/condition/<name>.yaml, in the order of ``names``.
+
+    Args:
+        names: which to load; ``None`` loads all.
+        root: the ``configs`` folder; by default the one that ships with the package.
+
+    Raises:
+        ConfigError: no such file (with the closest name), a key the schema lacks, or a ``name`` unlike the file's.
+    """
+    import yaml
+
+    known = available_conditions(root)
+    specs: dict[str, ConditionSpec] = {}
+    for name in known if names is None else names:
+        if name not in known:
+            raise ConfigError(f"no condition named {name!r}", did_you_mean(name, known))
+        path = _folder(root) / f"{name}.yaml"
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not valid YAML: {error}", "mend the file") from error
+        spec = build(ConditionSpec, {"name": name, **(values or {})})
+        if spec.name != name:
+            raise ConfigError(f"{path} calls its condition {spec.name!r}", "file name and name: must agree")
+        specs[name] = spec
+    return specs
+
+
+def _folder(root: str | Path | None) -> Path:
+    return (Path(root) if root is not None else config_dir()) / "thermo" / "condition"

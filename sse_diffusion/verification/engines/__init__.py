@@ -1,0 +1,1 @@
+"""Force-field engines; each file offers ``load(config mapping) -> Potential``."""

@@ -1,0 +1,1 @@
+"""The stages of the funnel, from cheap to dear."""

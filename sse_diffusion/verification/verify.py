@@ -1,0 +1,191 @@
+"""The verb ``verify``: validity, relaxation, hull at (T, P) and MD gate of crystals that a user hands in."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sse_diffusion.core.atomic_files import write_bytes_atomically, write_json_atomically
+from sse_diffusion.core.candidate import Candidate
+from sse_diffusion.core.config import build
+from sse_diffusion.core.errors import ChemistryError, ConfigError
+from sse_diffusion.core.provenance import git_commit, hash_of_config, package_versions
+from sse_diffusion.verification.funnel import FunnelConfig, FunnelReport, build_stages, run_funnel
+from sse_diffusion.verification.stage import FunnelContext, Member
+from sse_diffusion.verification.structure_files import ReadStructures, read_structures
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from pymatgen.core import Structure
+
+    from sse_diffusion.thermo.hull import ReferenceHull
+    from sse_diffusion.verification.potential import Potential
+
+logger = logging.getLogger(__name__)
+
+MOBILE_IONS = ("Li", "Na", "K", "Mg", "Ag")
+"""Order in which ``mobile_ion: auto`` looks for an ion."""
+
+
+def run_verify(cfg: DictConfig) -> int:
+    """Verify ``cfg.input`` and write ``cfg.out``.
+
+    Written: ``verification.json`` (one flat object for one crystal; for several, the shared facts and a list ``crystals`` of flat
+    objects), ``<id>_relaxed.cif``, ``stages/`` and ``md/`` (for resuming). ``verification.json`` is rewritten after every stage,
+    so that an interrupted or failed run leaves what it found.
+
+    Returns:
+        0 when every crystal could be relaxed, else 1.
+
+    Raises:
+        DataError: unreadable or disordered input. ChemistryError: the force field lacks an element of the only crystal.
+        ConfigError: unknown ion, stage or setting. OutputError: ``out`` cannot be written. EngineError: no force field.
+    """
+    started = time.monotonic()
+    out = Path(cfg.out).expanduser()
+    read = read_structures(cfg.input)
+    candidates = [_with_ion(c, str(cfg.mobile_ion)) for c in read.candidates]
+    context = _context(cfg, out)
+    stages = build_stages(build(FunnelConfig, cfg.verification.funnel))
+    page = _Page(cfg, out, context, read, started)
+    report = run_funnel(candidates, stages, context, after_stage=page.write)
+    for member in report.members:
+        _write_relaxed_cif(member, out)
+    page.write(report)
+    _raise_when_unsupported(report.members, context)
+    return 0 if not read.rejected and all("energy_eV_per_atom" in m.values for m in report.members) else 1
+
+
+def _context(cfg: DictConfig, out: Path) -> FunnelContext:
+    """Engine and hull from their config groups, loaded when first needed."""
+    from omegaconf import OmegaConf
+
+    engine: Any = OmegaConf.to_container(cfg.verification.engine, resolve=True)
+    return FunnelContext(
+        out_dir=out,
+        temperature_K=float(cfg.temperature_K),
+        pressure_GPa=float(cfg.pressure_GPa),
+        **engine_and_hull(engine, str(cfg.hull)),
+    )
+
+
+def engine_and_hull(engine: dict[str, Any], hull: str) -> dict[str, Any]:
+    """Arguments of :class:`FunnelContext` for a force field and a reference hull, loaded when first needed.
+
+    Args:
+        engine: the config group ``verification/engine`` as plain values.
+        hull: shipped name or path.
+    """
+    return {
+        "potential_loader": partial(_load_engine, engine),
+        "engine_id": hash_of_config(engine),
+        "hull_loader": partial(_load_hull, hull),
+        "hull_id": hull,
+    }
+
+
+def _load_engine(engine: dict[str, Any]) -> Potential:
+    from sse_diffusion.verification.potential import load_potential
+
+    return load_potential(engine)
+
+
+def _load_hull(name: str) -> ReferenceHull:
+    from sse_diffusion.thermo.hull import ReferenceHull
+
+    return ReferenceHull.load(name)
+
+
+def _with_ion(candidate: Candidate, wanted: str) -> Candidate:
+    """The candidate with its mobile ion written into ``info``."""
+    from pymatgen.core import Element
+
+    present = {e.symbol for e in candidate.structure.composition.elements}
+    if wanted == "auto":
+        ion = next((symbol for symbol in MOBILE_IONS if symbol in present), "none")
+    elif wanted == "none" or Element.is_valid_symbol(wanted):
+        ion = wanted
+    else:
+        raise ConfigError(f"mobile_ion={wanted} is no element", "give a symbol such as Li, or auto, or none")
+    return replace(candidate, info={**candidate.info, "mobile_ion": ion})
+
+
+@dataclass
+class _Page:
+    """Writes verification.json."""
+
+    cfg: DictConfig
+    out: Path
+    context: FunnelContext
+    read: ReadStructures
+    started: float
+
+    def write(self, report: FunnelReport) -> None:
+        """The whole state so far."""
+        records = [verification_record(member) for member in report.members]
+        shared: dict[str, Any] = {
+            "temperature_K": self.context.temperature_K,
+            "pressure_GPa": self.context.pressure_GPa,
+            "hull": self.context.hull_id,
+            "stages_done": list(report.stage_names),
+            "seconds_this_session": round(time.monotonic() - self.started, 2),
+            "seconds": {k: round(v, 2) for k, v in report.seconds.items()},
+            "engine_config_hash": self.context.engine_id,
+            "versions": package_versions(),
+            "commit": git_commit(),
+        }
+        if len(records) == 1 and not self.read.rejected:
+            write_json_atomically(self.out / "verification.json", {**records[0], **shared})
+        else:
+            several = {"n_crystals": len(records), "rejected": self.read.rejected, **shared, "crystals": records}
+            write_json_atomically(self.out / "verification.json", several)
+
+
+def verification_record(member: Member) -> dict[str, Any]:
+    """Flat results of one crystal: identity, values of every stage, reasons, verdict."""
+    structure = member.candidate.structure
+    reasons = {f"{name}_reason": result.reason for name, result in member.results.items() if result.reason}
+    return {
+        "id": member.id,
+        "source": member.candidate.info.get("source", ""),
+        "formula": structure.composition.reduced_formula,
+        "n_atoms": len(structure),
+        "mobile_ion": member.candidate.info.get("mobile_ion", "none"),
+        "volume_A3_per_atom": round(structure.volume / len(structure), 4),
+        **member.values,
+        **reasons,
+        "stopped_at": member.stopped_at,
+        "reason": member.reason,
+    }
+
+
+def _write_relaxed_cif(member: Member, out: Path) -> None:
+    """``<id>_relaxed.cif``, symmetrised."""
+    if "energy_eV_per_atom" in member.values and member.results["relax"].structure is not None:
+        write_bytes_atomically(out / f"{member.id}_relaxed.cif", symmetrised_cif(member.structure).encode())
+
+
+def symmetrised_cif(structure: Structure, symprec: float = 0.1) -> str:
+    """CIF text in the space group that spglib finds (symprec in A); in P1 when it finds none."""
+    from pymatgen.io.cif import CifWriter
+
+    try:
+        return str(CifWriter(structure, symprec=symprec))
+    except (ValueError, TypeError, AttributeError) as error:
+        logger.warning("%s written without symmetry: %s", structure.composition.reduced_formula, error)
+        return str(CifWriter(structure))
+
+
+def _raise_when_unsupported(members: Sequence[Member], context: FunnelContext) -> None:
+    """For a single crystal that the engine does not cover, an error beats a page of empty fields."""
+    if len(members) == 1 and (missing := members[0].values.get("unsupported_elements")):
+        known = ", ".join(sorted(context.potential.info.elements)) if "potential" in vars(context) else ""
+        raise ChemistryError(
+            f"{members[0].id}: the force field does not know {missing}; what needs no force field is in {context.out_dir}",
+            "choose another engine with verification/engine=..." + (f"; this one knows {known}" if known else ""),
+        )

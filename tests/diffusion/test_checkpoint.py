@@ -1,0 +1,78 @@
+"""Saving and loading a model: identical outputs, and refusals with advice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sse_diffusion.core.errors import CheckpointError
+from sse_diffusion.diffusion.generate import sample_batch
+from sse_diffusion.diffusion.model import CrystalModel, load_model, save_model
+from sse_diffusion.diffusion.sample import checkpoint_specs
+from sse_diffusion.diffusion.samplers import SamplerConfig
+from sse_diffusion.thermo.request import Chemistry, Request
+
+
+@pytest.fixture
+def stored(random_model: CrystalModel, tmp_path: Path) -> Path:
+    save_model(random_model, tmp_path / "model", {"training": {"seed": 1}})
+    return tmp_path / "model"
+
+
+def refused(folder: Path) -> CheckpointError:
+    with pytest.raises(CheckpointError) as caught:
+        load_model(folder)
+    assert caught.value.hint
+    return caught.value
+
+
+def test_a_loaded_model_is_the_saved_one(random_model: CrystalModel, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("a checkpoint must not be unpickled"))
+    loaded, checkpoint = load_model(stored)
+    assert not loaded.training and checkpoint.config["training"] == {"seed": 1}
+    state = loaded.state_dict()
+    assert all(torch.equal(state[k], v) for k, v in random_model.state_dict().items())
+    request = Request({"mobile_ion": "Li"}, Chemistry(require=frozenset({"Li"}), n_atoms=(2, 12)))
+    made = [sample_batch(m, request, torch.arange(4), 0, SamplerConfig(steps=3)) for m in (random_model, loaded)]
+    assert torch.equal(made[0][1], made[1][1])
+    for a, b in zip(made[0][0], made[1][0], strict=True):
+        assert a.group == b.group and (a.species == b.species).all() and (a.wyckoff == b.wyckoff).all()
+        assert (a.free == b.free).all() and (a.cell == b.cell).all()
+
+
+def test_the_conditions_are_known_without_the_weights(random_model: CrystalModel, stored: Path) -> None:
+    (stored / "weights.safetensors").unlink()
+    assert checkpoint_specs(stored) == random_model.specs
+
+
+def test_weights_of_another_architecture_are_refused(stored: Path) -> None:
+    config = json.loads((stored / "config.json").read_text())
+    config["model"]["denoiser"]["width"] = 64
+    (stored / "config.json").write_text(json.dumps(config))
+    assert "do not fit" in refused(stored).message
+
+
+def test_a_missing_tensor_is_refused(stored: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(stored / "weights.safetensors")
+    tensors.pop(next(iter(tensors)))
+    save_file(tensors, stored / "weights.safetensors")
+    assert "does not match the SHA-256" in refused(stored).message
+    config = json.loads((stored / "config.json").read_text())
+    del config["weights_sha256"]  # a checkpoint without a digest still has to fit
+    (stored / "config.json").write_text(json.dumps(config))
+    assert "do not fit" in refused(stored).message
+
+
+def test_a_checkpoint_of_another_kind_is_refused() -> None:
+    assert "crystal_model" in refused(Path("stability_composition")).message
+
+
+def test_truncated_weights_are_refused(stored: Path) -> None:
+    data = (stored / "weights.safetensors").read_bytes()
+    (stored / "weights.safetensors").write_bytes(data[:-100])
+    assert "truncated" in refused(stored).message

@@ -1,0 +1,245 @@
+"""Training: an interrupted run goes on exactly, the losses fall, what is logged can be read without a network."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+
+from sse_diffusion.core.compose import compose
+from sse_diffusion.data.dataset import OrbitDataset
+from sse_diffusion.data.prototypes.library import PROTOTYPES
+from sse_diffusion.diffusion import train
+from sse_diffusion.diffusion.lightning_module import OptimiserConfig, rate_at
+from sse_diffusion.diffusion.model import load_model
+from sse_diffusion.diffusion.objective import FIELDS, Objective, ObjectiveConfig
+from sse_diffusion.diffusion.train import LAST, build_training, run_train
+
+N_PROTOTYPES = 30
+OPTIONS = (
+    "experiment=tiny", "data=folder", "data.labels={band_gap_eV: gap}", "data.progress=false", "data.splits.val_fraction=0.15",
+    "denoiser.width=32", "denoiser.max_orbits=12", "loader.max_tokens=128", "loader.workers=1", "samples.every_steps=0",
+    "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1", "trainer.val_check_interval=3",
+    "optimiser.total_steps=8", "optimiser.warmup_steps=3", "logger.wandb.mode=disabled",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest prototypes (parent compounds), with an invented band gap."""
+    small = sorted(PROTOTYPES.values(), key=lambda p: sum(p.counts().values()))[:N_PROTOTYPES]
+    rows = []
+    for k, prototype in enumerate(small):
+        s = prototype.structure()
+        row = {"material_id": prototype.name, "atomic_numbers": np.array(s.atomic_numbers), "frac_coords": s.frac_coords.ravel()}
+        rows.append(row | dict(zip(("a", "b", "c", "alpha", "beta", "gamma"), s.lattice.parameters, strict=True)) | {"gap": k / 5})
+    path = tmp_path_factory.mktemp("table") / "prototypes.parquet"
+    pd.DataFrame(rows).to_parquet(path)
+    return path
+
+
+@pytest.fixture
+def config(table: Path) -> Callable[..., DictConfig]:
+    def _config(out: Path, *options: str) -> DictConfig:
+        places = [f"data.path={table}", f"loader.cache_dir={table.parent / 'cache'}", f"out={out}"]
+        return compose("train", [*OPTIONS, *places, *options])
+
+    return _config
+
+
+def final_state(out: Path) -> dict[str, torch.Tensor]:
+    return torch.load(out / LAST, weights_only=True)["state_dict"]
+
+
+def logged(out: Path) -> dict[int, dict[str, float]]:
+    """Training losses by step, from every metrics file of the run (a resumed run keeps the earlier ones)."""
+    steps: dict[int, dict[str, float]] = {}
+    for file in sorted((out / "csv").glob("metrics*.csv")):
+        for row in csv.DictReader(file.open()):
+            if row.get("train/loss"):
+                steps[int(row["step"])] = {k: float(v) for k, v in row.items() if k.startswith("train/") and v}
+    return steps
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Weights, averaged weights and losses agree bit by bit."""
+    a, b = final_state(one), final_state(other)
+    assert a.keys() == b.keys() and any(k.startswith("ema.") for k in a)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    exported = [load_file(out / "model" / "weights.safetensors") for out in (one, other)]
+    assert all(torch.equal(exported[0][k], exported[1][k]) for k in exported[0])
+    assert logged(one) == logged(other) and sorted(logged(one)) == list(range(8))
+
+
+def interrupt_at(step: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make training step ``step`` raise, once."""
+    original, left = train.DiffusionModule.training_step, [error]
+
+    def training_step(self, batch, batch_idx):  # noqa: ANN001, ANN202
+        if self.global_step == step and left:
+            raise left.pop()
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(train.DiffusionModule, "training_step", training_step)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight steps in one go."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    places = [f"data.path={table}", f"loader.cache_dir={table.parent / 'cache'}", f"out={out}"]
+    assert run_train(compose("train", [*OPTIONS, *places, "trainer.max_steps=8"])) == 0
+    return out
+
+
+@pytest.mark.parametrize("half", [3, 5])  # 3 is a validation step
+def test_a_run_in_two_parts_equals_one_run(uninterrupted: Path, config, out_dir: Path, half: int) -> None:
+    run_train(config(out_dir, f"trainer.max_steps={half}"))
+    assert len(logged(out_dir)) == half
+    run_train(config(out_dir, "trainer.max_steps=8"))
+    assert_same_run(uninterrupted, out_dir)
+
+
+def test_ctrl_c_keeps_the_state_and_the_same_command_goes_on(uninterrupted, config, out_dir: Path, monkeypatch) -> None:
+    interrupt_at(5, KeyboardInterrupt(), monkeypatch)
+    command = config(out_dir, "trainer.max_steps=8")
+    with pytest.raises(KeyboardInterrupt):
+        run_train(command)
+    assert torch.load(out_dir / LAST, weights_only=True)["global_step"] == 5
+    run_train(command)
+    assert_same_run(uninterrupted, out_dir)
+
+
+def test_a_crash_goes_back_to_the_last_good_state(uninterrupted: Path, config, out_dir: Path, monkeypatch) -> None:
+    """A kill writes nothing: the run continues from the newest periodic checkpoint and still ends in the same place."""
+    interrupt_at(6, RuntimeError("out of memory"), monkeypatch)
+    command = config(out_dir, "trainer.max_steps=8", "checkpoint.every_minutes=0")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run_train(command)
+    assert torch.load(out_dir / LAST, weights_only=True)["global_step"] == 6
+    assert not list(out_dir.glob("*.partial"))
+    run_train(command)
+    assert_same_run(uninterrupted, out_dir)
+
+
+def test_resume_false_starts_again(uninterrupted: Path, config, out_dir: Path) -> None:
+    run_train(config(out_dir, "trainer.max_steps=2"))
+    run_train(config(out_dir, "trainer.max_steps=8", "checkpoint.resume=false"))
+    assert_same_run(uninterrupted, out_dir)
+
+
+def test_gradient_accumulation_resumes_exactly_too(config, tmp_path: Path) -> None:
+    extra = ("trainer.accumulate_grad_batches=2", "trainer.val_check_interval=4", "optimiser.total_steps=4")
+    run_train(config(tmp_path / "a", "trainer.max_steps=4", *extra))
+    for steps in (1, 4):
+        run_train(config(tmp_path / "b", f"trainer.max_steps={steps}", *extra))
+    a, b = final_state(tmp_path / "a"), final_state(tmp_path / "b")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_what_a_run_leaves_behind(uninterrupted: Path) -> None:
+    metrics = json.loads((uninterrupted / "model" / "metrics.json").read_text())
+    assert metrics["steps"] == 8 and metrics["crystals_seen"] > 8
+    assert {f"val/{name}" for name in (*FIELDS, "loss")} <= metrics.keys()
+    assert all(np.isfinite(v) for v in metrics.values() if isinstance(v, float))
+    model, checkpoint = load_model(uninterrupted / "model")
+    assert metrics["weights_sha256"] == checkpoint.sha256
+    averaged = {k.removeprefix("ema.module."): v for k, v in final_state(uninterrupted).items() if k.startswith("ema.module.")}
+    assert all(torch.equal(v, averaged[k]) for k, v in model.state_dict().items())  # the averaged weights are shipped
+
+
+def test_starting_from_an_exported_model_takes_its_weights(uninterrupted: Path, config, out_dir: Path) -> None:
+    module, _ = build_training(config(out_dir, f"checkpoint.start_from={uninterrupted / 'model'}"))
+    stored = load_file(uninterrupted / "model" / "weights.safetensors")
+    assert all(torch.equal(v, stored[k]) for k, v in module.model.state_dict().items())
+    assert module.model.training
+
+
+def learning_curve(config: DictConfig, steps: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean per-field loss over fixed noise before and after training."""
+    torch.manual_seed(0)
+    module, data = build_training(config)
+    dataset: OrbitDataset = data.dataset
+    batch, model = dataset.__getitems__(range(len(dataset))), module.model
+    objective = Objective(ObjectiveConfig())
+
+    def measure() -> dict[str, float]:
+        with torch.no_grad():
+            runs = [objective(model, batch, 99, step).fields for step in range(6)]
+        return {k: float(np.mean([r[k].item() for r in runs])) for k in FIELDS}
+
+    before = measure()
+    optimiser = torch.optim.AdamW(model.parameters(), 3e-3, betas=(0.9, 0.98))
+    for step in range(steps):
+        loss = objective(model, batch, 0, step).total
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+    return before, measure()
+
+
+def test_the_discrete_losses_fall_at_once(config, out_dir: Path) -> None:
+    before, after = learning_curve(config(out_dir), 25)
+    assert all(np.isfinite(v) for v in after.values())
+    for name in ("size", "group", "wyckoff", "species"):
+        assert after[name] < 0.85 * before[name], (name, before[name], after[name])
+
+
+@pytest.mark.slow
+def test_every_loss_falls(config, out_dir: Path) -> None:
+    before, after = learning_curve(config(out_dir), 200)
+    bound = {"size": 0.6, "group": 0.6, "wyckoff": 0.6, "species": 0.7, "coordinates": 0.97, "cell": 0.9}
+    for name, share in bound.items():
+        assert after[name] < share * before[name], (name, before[name], after[name])
+
+
+def test_learning_rate_warms_up_stays_and_decays() -> None:
+    rate = OptimiserConfig(warmup_steps=10, total_steps=100, decay_fraction=0.4, final_fraction=0.1)
+    values = [rate_at(step, rate) for step in range(120)]
+    assert values[0] == pytest.approx(0.1) and values[10:60] == [1.0] * 50
+    assert all(a > b for a, b in zip(values[60:99], values[61:100], strict=True))
+    assert values[100:] == pytest.approx([0.1] * 20)
+
+
+def test_wandb_offline_writes_a_run_folder_without_network(config, out_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images, histograms and samples/valid land under <out>/wandb; nothing is sent anywhere."""
+    import socket
+
+    real = socket.socket.connect
+
+    def connect(self, address):  # noqa: ANN001, ANN202
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "localhost", "::1"):
+            raise AssertionError(f"tried to reach {address}")
+        return real(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    options = ("logger.wandb.mode=offline", "samples.every_steps=2", "samples.n=4", "samples.steps=2", "trainer.max_steps=2")
+    run_train(config(out_dir, *options))
+    (folder,) = (out_dir / "wandb").glob("offline-run-*")
+    (record,) = folder.glob("run-*.wandb")
+    data = record.read_bytes()
+    for name in (b"samples/valid", b"samples/volume_A3_per_atom", b"train/loss", b"samples/picture"):
+        assert name in data, name
+    assert list(folder.glob("files/media/images/samples/picture*.png"))
+    rows = list(csv.DictReader((out_dir / "csv" / "metrics.csv").open()))
+    assert any(0 <= float(row["samples/valid"]) <= 1 for row in rows if row.get("samples/valid"))
+
+
+def test_an_unknown_trainer_key_is_explained(config, out_dir: Path) -> None:
+    from sse_diffusion.core.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="trainer: .*no_such_key") as caught:
+        train.build_trainer(config(out_dir, "+trainer.no_such_key=1"), out_dir)
+    assert "configs/trainer" in caught.value.hint
+    assert isinstance(train.build_trainer(config(out_dir), out_dir), pl.Trainer)

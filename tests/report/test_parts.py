@@ -1,0 +1,93 @@
+"""Intervals, counts, the viewer's data, the plot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
+
+from sse_diffusion.report.achieved import conditions_table
+from sse_diffusion.report.crystal_view import viewer_data
+from sse_diffusion.report.funnel_picture import funnel_bars, funnel_steps, wilson_interval
+from sse_diffusion.report.markup import fixed, scientific
+from sse_diffusion.report.msd_plot import msd_svg
+from sse_diffusion.report.run_folder import RunFolder, read_run
+
+
+def test_wilson_interval_matches_published_values() -> None:
+    """Newcombe, Stat. Med. 17, 857 (1998), table I, method 3: 81/263 and 15/148; 0/20."""
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+@given(n=st.integers(1, 5000), share=st.floats(0, 1))
+def test_wilson_interval_holds_the_rate(n: int, share: float) -> None:
+    k = round(share * n)
+    low, high = wilson_interval(k, n)
+    assert -1e-12 <= low <= k / n + 1e-9 and k / n - 1e-9 <= high <= 1 + 1e-12
+
+
+def test_funnel_counts_only_what_was_tested(make_run: Callable[..., Path]) -> None:
+    run = read_run(make_run(n=60))
+    steps = {s.name: s for s in funnel_steps(run)}
+    assert steps["Sampled"].tested == 64
+    assert steps["Ion moves in short MD"].passed == 1 and steps["Ion moves in short MD"].tested == 2
+    assert all(0 <= s.passed <= s.tested <= 64 for s in steps.values())
+    assert steps["Charges can balance"].tested == steps["Structure is sound"].passed
+    assert "1 of 2" in funnel_bars(list(steps.values()))
+
+
+def test_funnel_without_table_uses_the_summary() -> None:
+    run = RunFolder(path=Path("run"), summary={"sampled": 10, "structurally_valid": 9, "relaxed": 4, "within_0.1_eV_of_hull": 1})
+    steps = {s.name: s for s in funnel_steps(run)}
+    assert steps["Structure is sound"].passed == 9
+    assert (steps["Within 0.1 eV/atom of the hull"].passed, steps["Within 0.1 eV/atom of the hull"].tested) == (1, 4)
+
+
+def test_viewer_bonds_join_ions_and_not_neighbouring_cations() -> None:
+    crystal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.71), ["S", "Li"], [[0] * 3, [0.25] * 3])
+    data = viewer_data(crystal, "Li")
+    symbols = [s["symbol"] for s in data["species"]]
+    pairs = {tuple(sorted((symbols[i], symbols[j]))): longest for i, j, longest in data["bonds"]}
+    assert ("Li", "Li") not in pairs and pairs["Li", "S"] > 5.71 * math.sqrt(3) / 4
+    assert [s["mobile"] for s in data["species"]] == [s == "Li" for s in symbols]
+    assert len(data["sites"]) == 12 and all(0 <= v <= 1 for site in data["sites"] for v in site[1:])
+
+
+def test_curve_ends_where_its_last_value_is() -> None:
+    record = {
+        "times_ps": [0.0, 1.0, 2.0],
+        "msd_mobile_A2": [0, 1, 2],
+        "msd_framework_A2": [0, 0.1, 0.1],
+        "provenance": {"gate_lag_ps": 1},
+    }
+    svg = msd_svg(record, "Li")
+    last = svg.split('points="')[1].split('"')[0].split()[-1].split(",")
+    label = svg.split('class="msd-mobile-text"')[0].rsplit('y="', 1)[1].split('"')[0]
+    assert float(label) == pytest.approx(float(last[1]) + 4, abs=0.2)
+    assert "judged at 1 ps" in svg and "Li 2.00 square angstrom" in svg
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"times_ps": [0, 1], "msd_mobile_A2": [0, None]}, {"times_ps": [0, 1], "msd_mobile_A2": [0]}]
+)
+def test_damaged_curve_is_a_sentence(record: dict[str, object]) -> None:
+    assert "no displacement curve" in msd_svg(record, "Li")
+
+
+def test_conditions_are_counted(make_run: Callable[..., Path]) -> None:
+    table = conditions_table(read_run(make_run(n=0)))
+    assert "3 of 4 in range; lowest 0.021, median 0.041" in table
+    assert "4 of 4" in table
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert fixed(-0.1234) == "−0.123" and fixed(math.nan) == "–"
+    assert scientific(5.2e-5) == "5.2 × 10⁻⁵" and scientific(0.0) == "0"

@@ -1,0 +1,82 @@
+"""Relaxation: physics, caps, reasons."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from sse_diffusion.core.errors import ConfigError
+from sse_diffusion.core.results import Status
+from sse_diffusion.core.units import eV_PER_A3_PER_GPa
+from sse_diffusion.verification.engines.known_answer import salt
+from sse_diffusion.verification.potential import load_potential
+from sse_diffusion.verification.relax import RelaxConfig, relax
+
+
+@pytest.fixture(scope="module")
+def emt():
+    return load_potential({"name": "ase", "calculator": "ase.calculators.emt:EMT"})
+
+
+@pytest.fixture(scope="module")
+def chgnet():
+    return load_potential({"name": "chgnet"})
+
+
+def copper(a=3.9):
+    atoms = bulk("Cu", a=a, cubic=True)
+    atoms.rattle(0.05, seed=0)
+    return AseAtomsAdaptor.get_structure(atoms)
+
+
+def test_copper_relaxes_to_its_minimum(emt):
+    result = relax(copper(), emt, RelaxConfig(fmax_eV_per_A=0.005))
+    assert result.converged and result.energy_eV_per_atom.reason == ""
+    assert (4 * result.volume_A3_per_atom) ** (1 / 3) == pytest.approx(3.588, abs=0.01)  # EMT's lattice constant
+    assert result.fmax_eV_per_A <= 0.005 and result.steps > 0
+    assert result.structure.composition == copper().composition
+
+
+def test_pressure_shrinks_the_cell_by_the_bulk_modulus(emt):
+    free = relax(copper(3.6), emt, RelaxConfig(fmax_eV_per_A=0.002))
+    squeezed = relax(copper(3.6), emt, RelaxConfig(fmax_eV_per_A=0.002, pressure_GPa=2.0))
+    # The relaxed stress balances the pressure: sigma = -P on the diagonal (ASE's sign: compression is negative).
+    stress = emt.evaluate([AseAtomsAdaptor.get_atoms(squeezed.structure)])[0].stress_eV_per_A3
+    assert np.allclose(np.diag(stress), -2.0 * eV_PER_A3_PER_GPa, atol=5e-4)
+    assert squeezed.volume_A3_per_atom < free.volume_A3_per_atom
+
+
+def test_fixed_cell_keeps_the_cell(emt):
+    result = relax(copper(), emt, RelaxConfig(cell="fixed"))
+    assert np.allclose(result.structure.lattice.matrix, copper().lattice.matrix)
+    assert result.energy_eV_per_atom.value > relax(copper(), emt).energy_eV_per_atom.value
+
+
+def test_caps_say_why(emt):
+    steps = relax(copper(), emt, RelaxConfig(max_steps=2, fmax_eV_per_A=1e-6))
+    assert steps.energy_eV_per_atom.status is Status.UNCONVERGED and "2 steps" in steps.energy_eV_per_atom.reason
+    seconds = relax(copper(), emt, RelaxConfig(max_seconds=1e-9, fmax_eV_per_A=1e-6))
+    assert seconds.energy_eV_per_atom.status is Status.UNCONVERGED and "s spent" in seconds.energy_eV_per_atom.reason
+
+
+def test_bad_structure_fails_with_a_reason(chgnet):
+    collapsed = AseAtomsAdaptor.get_structure(bulk("LiF", "rocksalt", a=1.2))
+    result = relax(collapsed, chgnet)
+    assert result.energy_eV_per_atom.status is Status.FAILED and "collapsed" in result.energy_eV_per_atom.reason
+    assert result.structure == collapsed
+    assert result.to_dict()["energy_eV_per_atom"]["value"] is None
+
+
+def test_lif_with_chgnet_agrees_with_the_reference_protocol(chgnet):
+    result = relax(AseAtomsAdaptor.get_structure(salt("LiF")), chgnet, RelaxConfig(max_steps=150))
+    assert result.converged
+    assert result.energy_eV_per_atom.value == pytest.approx(-5.0503, abs=5e-4)
+    assert result.volume_A3_per_atom == pytest.approx(8.51, abs=0.1)
+
+
+def test_config_refuses_nonsense():
+    for values in ({"cell": "loose"}, {"fmax_eV_per_A": 0.0}, {"max_steps": -1}):
+        with pytest.raises(ConfigError):
+            RelaxConfig(**values)
