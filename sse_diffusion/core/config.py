@@ -31,23 +31,24 @@ def build(schema: type[T], values: Mapping[str, Any] | None) -> T:
     Raises:
         ConfigError: unknown key (with the closest known one), or a required key is missing.
     """
-    plain = _plain(values)
+    given = plain(values)
     known = {f.name: f for f in fields(schema)}  # type: ignore[arg-type]
-    for key in plain:
+    for key in given:
         if key not in known:
             raise ConfigError(f"unknown key {key!r} for {schema.__name__}", did_you_mean(key, known))
-    missing = [n for n, f in known.items() if n not in plain and f.default is MISSING and f.default_factory is MISSING]
+    missing = [n for n, f in known.items() if n not in given and f.default is MISSING and f.default_factory is MISSING]
     if missing:
         raise ConfigError(
             f"{schema.__name__} needs {', '.join(missing)}", "add the missing key(s) to the YAML or the command line"
         )
-    return schema(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+    return schema(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
-def _plain(values: Mapping[str, Any] | None) -> dict[str, Any]:
-    """OmegaConf nodes as plain containers; other mappings as they are."""
+def plain(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """OmegaConf nodes as plain containers with interpolations resolved; other mappings as they are."""
     from omegaconf import DictConfig, OmegaConf
 
     if isinstance(values, DictConfig):
-        return dict(OmegaConf.to_container(values, resolve=True) or {})  # type: ignore[arg-type]
+        container: Any = OmegaConf.to_container(values, resolve=True)
+        return dict(container or {})
     return dict(values or {})

@@ -62,7 +62,7 @@ class OrbitBatch:
 
     def with_(self, **changes: Tensor | dict[str, Tensor]) -> OrbitBatch:
         """Copy with some fields replaced."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes)
 
     @classmethod
     def from_orbits(cls, crystals: Sequence[Orbits], conditions: dict[str, Tensor] | None = None) -> OrbitBatch:

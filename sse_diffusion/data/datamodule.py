@@ -42,7 +42,7 @@ class _Split(Subset):
     """A subset that keeps the data set's one-gather batching."""
 
     def __getitems__(self, indices: list[int]) -> Any:
-        return self.dataset.__getitems__([self.indices[i] for i in indices])  # type: ignore[attr-defined]
+        return self.dataset.__getitems__([self.indices[i] for i in indices])
 
 
 def _identity(batch: Any) -> Any:

@@ -161,17 +161,17 @@ def build_dataset(rows: Sequence[CrystalRow], cache_dir: str | Path | None = Non
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             log.warning("the cache %s is damaged and is rebuilt", path)
     parsed = _parse_all(rows, workers)
-    good = [i for i, p in enumerate(parsed) if isinstance(p, Orbits)]
+    good = {i: p for i, p in enumerate(parsed) if isinstance(p, Orbits)}
     if not good:
         raise DataError(
             "none of the crystals could be described by symmetry orbits",
             "check units: lattice in Angstrom, fractional coordinates",
         )
-    flat = FlatOrbits.from_list([parsed[i] for i in good])  # type: ignore[misc]
+    flat = FlatOrbits.from_list(list(good.values()))
     reasons = {i: str(p) for i, p in enumerate(parsed) if not isinstance(p, Orbits)}
     if path is not None:
-        _save_cache(path, flat, good, reasons)
-    return _assemble(flat, good, reasons, rows)
+        _save_cache(path, flat, list(good), reasons)
+    return _assemble(flat, list(good), reasons, rows)
 
 
 def _assemble(flat: FlatOrbits, good: Sequence[int], reasons: dict[int, str], rows: Sequence[CrystalRow]) -> OrbitDataset:

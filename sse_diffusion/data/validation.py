@@ -158,7 +158,7 @@ def _search_images(
             np.fill_diagonal(distance, np.inf)
         if distance.min() < best:
             best = float(distance.min())
-            pair = np.unravel_index(int(distance.argmin()), distance.shape)  # type: ignore[assignment]
+            pair = divmod(int(distance.argmin()), distance.shape[1])
     return _too_close(pair[0], pair[1], best) if best < cutoff else None
 
 

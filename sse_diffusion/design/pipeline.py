@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sse_diffusion.core.atomic_files import read_json, write_json_atomically
-from sse_diffusion.core.config import build
+from sse_diffusion.core.config import build, plain
 from sse_diffusion.core.errors import ConfigError, OutputError
 from sse_diffusion.core.provenance import git_commit, hash_of_config, package_versions
 from sse_diffusion.design import outputs
@@ -53,7 +53,7 @@ def run_design(cfg: DictConfig, proposer: Proposer | None = None) -> int:
     check_writable(out)
     if int(cfg.n) < 1:
         raise ConfigError(f"n={cfg.n} crystals cannot be sampled", "give n=1 or more")
-    values = _plain(cfg)
+    values = plain(cfg)
     if cfg.threads:
         import torch
 
@@ -259,10 +259,3 @@ def peak_memory_gb() -> float:
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
     used = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return round(used * unit / 1e9, 3)
-
-
-def _plain(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values with interpolations resolved."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]

@@ -22,6 +22,17 @@ class LastCheckpoint(pl.Callback):
         self.path, self.interval = path, 60.0 * minutes
         self.saved_at = time.monotonic()
 
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Number logged metrics by optimiser step; Lightning's own count is off by one after some resumptions."""
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go back to the start of an unfinished gradient accumulation: its gradients are not in the checkpoint."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+        unfinished = progress["completed"] % trainer.accumulate_grad_batches
+        for key in ("ready", "started", "processed", "completed"):
+            progress[key] -= unfinished
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

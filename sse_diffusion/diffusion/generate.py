@@ -16,6 +16,7 @@ from sse_diffusion.core.candidate import Candidate
 from sse_diffusion.core.errors import ChemistryError, ConfigError
 from sse_diffusion.core.orbit_batch import OrbitBatch
 from sse_diffusion.core.orbits import Orbits
+from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.condition_tensors import COMPOSITION, encode, encode_composition
 from sse_diffusion.diffusion.decode import decode, draw_size
 from sse_diffusion.diffusion.hard_chemistry import ATTEMPT_STRIDE, HardChemistry
@@ -156,7 +157,6 @@ def condition_tensors(model: CrystalModel, request: Request, chemistry: HardChem
 def _enough_atoms(model: CrystalModel, batch: OrbitBatch, chemistry: HardChemistry) -> Tensor:
     if chemistry.n_atoms is None:
         return torch.ones(len(batch), dtype=torch.bool, device=batch.device)
-    from sse_diffusion.core.wyckoff import wyckoff_table
 
     centring = torch.tensor(wyckoff_table().centring, device=batch.device)[batch.group]
     atoms = model.atoms(batch) // centring

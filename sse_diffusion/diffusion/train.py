@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sse_diffusion.core.atomic_files import write_json_atomically
-from sse_diffusion.core.config import build
+from sse_diffusion.core.config import build, plain
 from sse_diffusion.core.errors import ConfigError, OutputError
 from sse_diffusion.core.provenance import git_commit, hash_of_config, package_versions, sha256_of_file
 from sse_diffusion.data.datamodule import CrystalDataModule, LoaderConfig
@@ -37,7 +39,6 @@ def run_train(cfg: DictConfig) -> int:
         ConfigError, DataError, OutputError: with what to do.
     """
     import torch
-    from omegaconf import OmegaConf
 
     out = _prepare_folder(cfg)
     if cfg.threads:
@@ -50,15 +51,27 @@ def run_train(cfg: DictConfig) -> int:
     if resume:
         log.info("resuming from %s", resume)
     started = time.monotonic()
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    interrupted = trainer.interrupted
-    metrics = final_metrics(trainer, module, time.monotonic() - started)
-    export(module, out / "model", OmegaConf.to_container(cfg, resolve=True), metrics)  # type: ignore[arg-type]
-    _log_artifact(trainer, out / "model", cfg)
+    interrupted = _fit(trainer, module, data, resume)
+    if trainer.is_global_zero:
+        export(module, out / "model", plain(cfg), final_metrics(trainer, module, time.monotonic() - started))
+        _log_artifact(trainer, out / "model", cfg)
     if interrupted:
         raise KeyboardInterrupt
     log.info("exported %s", out / "model")
     return 0
+
+
+def _fit(trainer: pl.Trainer, module: DiffusionModule, data: CrystalDataModule, resume: str | None) -> bool:
+    """Train; True when the user interrupted it. Lightning would exit with code 1 there and leave Ctrl-C switched off."""
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, on_ctrl_c)
+    return trainer.interrupted
 
 
 def build_training(cfg: DictConfig) -> tuple[DiffusionModule, CrystalDataModule]:
@@ -89,14 +102,13 @@ def build_training(cfg: DictConfig) -> tuple[DiffusionModule, CrystalDataModule]
 def build_trainer(cfg: DictConfig, out: Path) -> pl.Trainer:
     """Lightning trainer with time-based checkpoints, loggers and the sampling callback."""
     import pytorch_lightning as pl
-    from omegaconf import OmegaConf
 
     from sse_diffusion.diffusion.callbacks import LastCheckpoint, SampleLook
 
     callbacks: list[pl.Callback] = [LastCheckpoint(out / LAST, minutes=float(cfg.checkpoint.every_minutes))]
     if cfg.samples.every_steps:
         callbacks.append(SampleLook(every_steps=int(cfg.samples.every_steps), n=int(cfg.samples.n), steps=int(cfg.samples.steps)))
-    options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
+    options = plain(cfg.trainer)
     try:
         return pl.Trainer(
             **options, default_root_dir=out, logger=build_loggers(cfg, out), callbacks=callbacks, enable_checkpointing=False,
@@ -112,6 +124,7 @@ def build_loggers(cfg: DictConfig, out: Path) -> list[Any]:
 
     loggers: list[Any] = []
     if cfg.logger.csv.enabled:
+        _set_aside(out / "csv" / "metrics.csv")
         loggers.append(CSVLogger(out, name="", version="csv"))
     if cfg.logger.wandb.enabled and cfg.logger.wandb.mode != "disabled":
         w = cfg.logger.wandb
@@ -122,6 +135,15 @@ def build_loggers(cfg: DictConfig, out: Path) -> list[Any]:
             )
         )  # fmt: skip
     return loggers
+
+
+def _set_aside(metrics: Path) -> None:
+    """Keep what an earlier part of the run logged as metrics_part1.csv, ...: the logger would delete it."""
+    from pytorch_lightning.utilities import rank_zero_only
+
+    if rank_zero_only.rank == 0 and metrics.is_file():
+        parts = len(list(metrics.parent.glob("metrics_part*.csv")))
+        metrics.rename(metrics.with_name(f"metrics_part{parts + 1}.csv"))
 
 
 def _quiet_wandb() -> Any:

@@ -58,11 +58,12 @@ def card(run: RunFolder, row: dict[str, str], mobile_ion: str, with_view: bool =
 
 
 def energy_above_hull(row: dict[str, str], record: dict[str, Any] | None = None) -> str:
-    """Energy above the hull with one standard deviation where the run has one."""
+    """Energy above the hull; with the spread that estimated reference phases bring, when some decide it."""
     value, spread = number(row.get("e_above_hull_eV_per_atom")), number(row.get("e_above_hull_sd_eV_per_atom"))
     if not math.isfinite(value):
         return ""
-    return f"{fixed(value)} ± {fixed(spread)} eV/atom" if math.isfinite(spread) else f"{fixed(value)} eV/atom"
+    estimated = math.isfinite(spread) and spread > 0
+    return f"{fixed(value)} ± {fixed(spread)} eV/atom (estimated reference phases)" if estimated else f"{fixed(value)} eV/atom"
 
 
 def _facts(row: dict[str, str], record: dict[str, Any] | None) -> list[tuple[str, object]]:

@@ -58,7 +58,7 @@ def test_every_field_is_finite_and_named(random_model: CrystalModel, batch: Orbi
 
 
 def test_the_total_is_the_weighted_sum(random_model: CrystalModel, batch: OrbitBatch) -> None:
-    config = ObjectiveConfig(size=1, group=2, wyckoff=3, species=4, coordinates=5, cell=6)
+    config = ObjectiveConfig(size=1.0, group=2.0, wyckoff=3.0, species=4.0, coordinates=5.0, cell=6.0)
     with torch.no_grad():
         result = Objective(config)(random_model, batch, 0, 1)
     assert result.total.item() == pytest.approx(sum(k * result.fields[f].item() for k, f in enumerate(FIELDS, 1)), rel=1e-5)

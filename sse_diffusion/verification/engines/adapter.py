@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class PotentialCalculator(Calculator):
     """ASE calculator over any :class:`Potential`: energy (eV), forces (eV/A), stress (Voigt, eV/A^3)."""
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]  # type: ignore[misc]
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
 
     def __init__(self, potential: Potential, **kwargs: Any) -> None:
         """Wrap ``potential``; further keywords go to ASE's Calculator."""
