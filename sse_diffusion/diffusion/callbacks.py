@@ -27,11 +27,13 @@ class LastCheckpoint(pl.Callback):
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go back to the start of an unfinished gradient accumulation: its gradients are not in the checkpoint."""
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
-        unfinished = progress["completed"] % trainer.accumulate_grad_batches
-        for key in ("ready", "started", "processed", "completed"):
-            progress[key] -= unfinished
+        """Count whole optimiser steps only: a batch that was interrupted, and gradients that were being accumulated, are lost."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        unfinished = progress["current"]["processed"] % trainer.accumulate_grad_batches
+        for counts in (progress["current"], progress["total"]):
+            counts["processed"] -= unfinished
+            counts["completed"] -= unfinished
+            counts["ready"] = counts["started"] = counts["processed"]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
-from sse_diffusion.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sse_diffusion.core.checkpoint import CONFIG, Checkpoint, load_checkpoint, save_checkpoint
 from sse_diffusion.core.config import build
-from sse_diffusion.core.errors import CheckpointError
+from sse_diffusion.core.errors import CheckpointError, ConfigError
 from sse_diffusion.core.orbit_batch import MASKED_WYCKOFF, OrbitBatch
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.condition_tensors import COMPOSITION, encode, encode_composition
@@ -92,9 +92,20 @@ class CrystalModel(nn.Module):
         )
 
 
-def save_model(model: CrystalModel, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
-    """Export a model as a checkpoint folder (see :mod:`sse_diffusion.core.checkpoint`)."""
-    save_checkpoint(path, KIND, VERSION, {"model": model.config(), **(extra or {})}, model.state_dict())
+def save_model(model: CrystalModel, path: str | Path, extra: Mapping[str, Any] | None = None, half: bool = False) -> None:
+    """Export a model as a checkpoint folder (see :mod:`sse_diffusion.core.checkpoint`).
+
+    Args:
+        model: what to store.
+        path: folder.
+        extra: further entries of the configuration.
+        half: store learnt matrices as 16-bit floats (half the size; rounding is far below the training noise).
+    """
+    state = model.state_dict()
+    if half:
+        matrices = {name for name, p in model.named_parameters() if p.dim() >= 2}
+        state = {name: value.half() if name in matrices else value for name, value in state.items()}
+    save_checkpoint(path, KIND, VERSION, {"model": model.config(), **(extra or {})}, state)
 
 
 def load_model(name_or_path: str | Path, device: str = "cpu") -> tuple[CrystalModel, Checkpoint]:
@@ -104,7 +115,12 @@ def load_model(name_or_path: str | Path, device: str = "cpu") -> tuple[CrystalMo
         CheckpointError: missing, truncated, or weights that do not fit the configuration.
     """
     checkpoint = load_checkpoint(name_or_path, KIND, VERSION)
-    model = CrystalModel.from_config(checkpoint.config["model"])
+    try:
+        model = CrystalModel.from_config(checkpoint.config["model"])
+    except (KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(
+            f"{checkpoint.path / CONFIG} does not describe a model ({error})", "copy the checkpoint again"
+        ) from error
     try:
         model.load_state_dict({k: v.float() for k, v in checkpoint.tensors.items()})
     except RuntimeError as error:

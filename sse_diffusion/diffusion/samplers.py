@@ -38,8 +38,8 @@ class SamplerConfig:
     """
 
     name: str = "euler_ancestral"
-    steps: int = 32
-    churn: float = 0.5
+    steps: int = 40
+    churn: float = 1.0
     guidance: float = 1.0
     guidance_continuous: float = 1.0
     temperature: float = 1.0

@@ -52,7 +52,7 @@ def run_train(cfg: DictConfig) -> int:
         log.info("resuming from %s", resume)
     started = time.monotonic()
     interrupted = _fit(trainer, module, data, resume)
-    if trainer.is_global_zero:
+    if trainer.is_global_zero and trainer.global_step > 0:  # nothing to export when interrupted before the first step
         export(module, out / "model", plain(cfg), final_metrics(trainer, module, time.monotonic() - started))
         _log_artifact(trainer, out / "model", cfg)
     if interrupted:
@@ -161,7 +161,7 @@ def final_metrics(trainer: pl.Trainer, module: DiffusionModule, seconds: float) 
 
 def export(module: DiffusionModule, folder: Path, config: dict[str, Any], metrics: dict[str, Any]) -> None:
     """Write the averaged weights, the resolved config and the metrics."""
-    save_model(module.ema.module, folder, {"training": config, "config_hash": hash_of_config(config)})
+    save_model(module.ema.module, folder, {"training": config, "config_hash": hash_of_config(config)}, half=True)
     record = {
         **metrics,
         "weights_sha256": sha256_of_file(folder / "weights.safetensors"),

@@ -76,3 +76,26 @@ def test_truncated_weights_are_refused(stored: Path) -> None:
     data = (stored / "weights.safetensors").read_bytes()
     (stored / "weights.safetensors").write_bytes(data[:-100])
     assert "truncated" in refused(stored).message
+
+
+def test_half_precision_storage_halves_the_file_and_keeps_the_outputs(random_model: CrystalModel, tmp_path: Path) -> None:
+    save_model(random_model, tmp_path / "full")
+    save_model(random_model, tmp_path / "half", half=True)
+    sizes = [(tmp_path / name / "weights.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded, _ = load_model(tmp_path / "half")
+    conditions = random_model.null_conditions(3)
+    with torch.no_grad():
+        a, b = (m.denoiser.size_logits(conditions) for m in (random_model, loaded))
+    torch.testing.assert_close(a, b, atol=5e-3, rtol=5e-3)
+    torch.testing.assert_close(loaded.cell_noise.std, random_model.cell_noise.std)
+
+
+def test_a_config_without_a_model_says_so(random_model: CrystalModel, tmp_path: Path) -> None:
+    save_model(random_model, tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    record = json.loads(path.read_text())
+    del record["model"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match="does not describe a model"):
+        load_model(tmp_path / "m")

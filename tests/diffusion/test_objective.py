@@ -15,7 +15,7 @@ from sse_diffusion.core.orbits import Orbits
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.corruption.discrete import Masked, MaskingConfig, mask_fields
 from sse_diffusion.diffusion.model import CrystalModel
-from sse_diffusion.diffusion.objective import FIELDS, Objective, ObjectiveConfig, composition_of
+from sse_diffusion.diffusion.objective import FIELDS, Objective, ObjectiveConfig, _Draws, composition_of
 
 GROUPS = (225, 62, 1, 14, 166, 198)
 
@@ -68,6 +68,12 @@ def test_noise_belongs_to_seed_and_step(random_model: CrystalModel, batch: Orbit
     first, again, later = (losses(random_model, batch, step) for step in (3, 3, 4))
     assert all(torch.equal(first[k], again[k]) for k in FIELDS)
     assert all(not torch.equal(first[k], later[k]) for k in ("species", "coordinates", "cell"))
+
+
+def test_no_two_draws_share_their_numbers() -> None:
+    """Neither within a step nor between neighbouring ones."""
+    drawn = [draw.uniform(()) for step in (0, 1) for draw in [_Draws(0, torch.arange(6), step)] for _ in range(20)]
+    assert len({tuple(d.tolist()) for d in drawn}) == 40
 
 
 def test_a_masked_group_means_everything_is_masked(random_model, batch: OrbitBatch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from sse_diffusion.core.compose import compose
 from sse_diffusion.data.dataset import OrbitDataset
 from sse_diffusion.data.prototypes.library import PROTOTYPES
 from sse_diffusion.diffusion import train
-from sse_diffusion.diffusion.lightning_module import OptimiserConfig, rate_at
+from sse_diffusion.diffusion.lightning_module import VALIDATION_SEED, OptimiserConfig, rate_at
 from sse_diffusion.diffusion.model import load_model
 from sse_diffusion.diffusion.objective import FIELDS, Objective, ObjectiveConfig
 from sse_diffusion.diffusion.train import LAST, build_training, run_train
@@ -161,6 +161,27 @@ def test_gradient_accumulation_resumes_exactly_too(config, tmp_path: Path, monke
     run_train(config(tmp_path / "b", *extra))
     a, b = final_state(tmp_path / "a"), final_state(tmp_path / "b")
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_every_batch_has_noise_of_its_own(config, out_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams, original = [], Objective.__call__
+
+    def call(self, model, batch, seed, step):
+        streams.append((seed, step))
+        return original(self, model, batch, seed, step)
+
+    monkeypatch.setattr(Objective, "__call__", call)
+    run_train(config(out_dir, "trainer.max_steps=2", "trainer.accumulate_grad_batches=2", "trainer.val_check_interval=4"))
+    assert [step for seed, step in streams if seed == 0] == [0, 1, 2, 3]
+    assert {seed for seed, _ in streams} == {0, VALIDATION_SEED}
+
+
+def test_the_averaged_weights_follow_the_model(uninterrupted: Path) -> None:
+    state = final_state(uninterrupted)
+    assert int(state["ema.n_averaged"]) == 7  # a step enters the average when the next one begins
+    names = [k for k, v in state.items() if k.startswith("model.") and v.is_floating_point() and v.dim() == 2]
+    apart = [(state[k] - state[f"ema.module.{k.removeprefix('model.')}"]).abs().max().item() for k in names]
+    assert 0 < max(apart) < 0.1
 
 
 def test_what_a_run_leaves_behind(uninterrupted: Path) -> None:
