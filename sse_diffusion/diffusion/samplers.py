@@ -5,6 +5,7 @@ Coordinates (variance exploding, on the torus) and cell (variance preserving) ar
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ class SamplerConfig:
     """How crystals are sampled.
 
     Attributes:
-        name: key in :data:`SAMPLERS`.
+        name: key in :data:`SAMPLERS`, or ``my_module:my_function``.
         steps: network evaluations of the continuous stage (twice that with guidance).
         churn: 0 follows the probability-flow ODE, 1 is fully ancestral.
         guidance: classifier-free guidance weight of the discrete fields.
@@ -122,11 +123,17 @@ SAMPLERS: dict[str, Sampler] = {"euler_ancestral": euler_ancestral}
 
 
 def sampler(name: str) -> Sampler:
-    """A sampler by name.
+    """A sampler by name, or by import path ``my_module:my_function``.
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: unknown name, or nothing at the import path.
     """
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"no sampler at {name!r} ({error})", "write my_module:my_function, importable from here") from error
     if name not in SAMPLERS:
         raise ConfigError(f"no sampler named {name!r}", did_you_mean(name, SAMPLERS))
     return SAMPLERS[name]
