@@ -16,6 +16,7 @@ from sse_diffusion.core.atomic_files import read_json, write_json_atomically
 from sse_diffusion.core.config import build, plain
 from sse_diffusion.core.errors import ConfigError, OutputError
 from sse_diffusion.core.provenance import git_commit, hash_of_config, package_versions
+from sse_diffusion.core.threads import set_threads
 from sse_diffusion.design import outputs
 from sse_diffusion.design.ledger import write_ledger
 from sse_diffusion.design.proposals import DiffusionProposer, Proposals, Proposer, propose
@@ -54,10 +55,7 @@ def run_design(cfg: DictConfig, proposer: Proposer | None = None) -> int:
     if int(cfg.n) < 1:
         raise ConfigError(f"n={cfg.n} crystals cannot be sampled", "give n=1 or more")
     values = plain(cfg)
-    if cfg.threads:
-        import torch
-
-        torch.set_num_threads(int(cfg.threads))
+    set_threads(cfg.threads)
     proposer = proposer or DiffusionProposer(str(cfg.checkpoint), values["sampler"])
     request = parse_request(values["ask"], proposer.specs())
     stages = build_stages(build(FunnelConfig, values["verification"]["funnel"]))

@@ -14,6 +14,7 @@ from sse_diffusion.core.checkpoint import checkpoint_dir
 from sse_diffusion.core.config import build
 from sse_diffusion.core.errors import OutputError
 from sse_diffusion.core.provenance import git_commit, package_versions, sha256_of_file
+from sse_diffusion.core.threads import set_threads
 from sse_diffusion.diffusion.generate import sample_candidates
 from sse_diffusion.diffusion.model import KIND, VERSION
 from sse_diffusion.diffusion.samplers import SamplerConfig
@@ -50,10 +51,7 @@ def run_sample(cfg: DictConfig) -> int:
         (out / "sample.json").touch()
     except OSError as error:
         raise OutputError(f"cannot write to {out}: {error.strerror}", "choose another folder with out=...") from error
-    if cfg.threads:
-        import torch
-
-        torch.set_num_threads(int(cfg.threads))
+    set_threads(cfg.threads)
     request = parse_request(cfg.ask, checkpoint_specs(cfg.checkpoint))
     candidates = sample_candidates(cfg.checkpoint, request, int(cfg.n), int(cfg.seed), build(SamplerConfig, cfg.sampler))
     write_candidates(candidates, out)

@@ -13,6 +13,7 @@ from sse_diffusion.core.atomic_files import write_json_atomically
 from sse_diffusion.core.config import build, plain
 from sse_diffusion.core.errors import ConfigError, OutputError
 from sse_diffusion.core.provenance import git_commit, hash_of_config, package_versions, sha256_of_file
+from sse_diffusion.core.threads import set_threads
 from sse_diffusion.data.datamodule import CrystalDataModule, LoaderConfig
 from sse_diffusion.diffusion.corruption.coordinates import CoordinateNoiseConfig
 from sse_diffusion.diffusion.corruption.discrete import MaskingConfig
@@ -41,8 +42,7 @@ def run_train(cfg: DictConfig) -> int:
     import torch
 
     out = _prepare_folder(cfg)
-    if cfg.threads:
-        torch.set_num_threads(int(cfg.threads))
+    set_threads(cfg.threads)
     torch.manual_seed(int(cfg.seed))
     module, data = build_training(cfg)
     trainer = build_trainer(cfg, out)

@@ -15,6 +15,7 @@ from sse_diffusion.core.candidate import Candidate
 from sse_diffusion.core.config import build
 from sse_diffusion.core.errors import ChemistryError, ConfigError
 from sse_diffusion.core.provenance import git_commit, hash_of_config, package_versions
+from sse_diffusion.core.threads import set_threads
 from sse_diffusion.verification.funnel import FunnelConfig, FunnelReport, build_stages, run_funnel
 from sse_diffusion.verification.stage import FunnelContext, Member
 from sse_diffusion.verification.structure_files import ReadStructures, read_structures
@@ -48,6 +49,7 @@ def run_verify(cfg: DictConfig) -> int:
     """
     started = time.monotonic()
     out = Path(cfg.out).expanduser()
+    set_threads(cfg.threads)
     read = read_structures(cfg.input)
     candidates = [_with_ion(c, str(cfg.mobile_ion)) for c in read.candidates]
     context = _context(cfg, out)
