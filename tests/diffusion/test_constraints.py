@@ -11,8 +11,10 @@ from sse_diffusion.core.errors import ChemistryError
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.counting import Ledger, can_complete, fewest_atoms, orbit_numbers
 from sse_diffusion.diffusion.generate import sample_batch
+from sse_diffusion.diffusion.hard_chemistry import redistribute
 from sse_diffusion.diffusion.model import CrystalModel
 from sse_diffusion.diffusion.samplers import SamplerConfig
+from sse_diffusion.thermo.charge_balance import imbalance
 from sse_diffusion.thermo.request import Chemistry, Request
 
 FAST = SamplerConfig(steps=2, max_rounds=8)
@@ -90,3 +92,24 @@ def test_impossible_requests_say_so(random_model: CrystalModel) -> None:
     with pytest.raises(ChemistryError, match="could not meet"):
         crystals = Chemistry(formula="Li5P", z=(1,), space_group=frozenset({225}))
         sample_batch(random_model, Request({}, crystals), torch.arange(2), 0, SamplerConfig(steps=2, max_rounds=2))
+
+
+def test_charge_neutrality_is_met_when_asked(random_model: CrystalModel) -> None:
+    """The last species is chosen among those that balance the rest; what cannot be balanced is drawn again."""
+    chemistry = Chemistry(require=frozenset({"Li"}), allow=frozenset(ELEMENTS), n_atoms=(2, 20), charge_neutral=True)
+    crystals, _ = sample_batch(random_model, Request({}, chemistry), torch.arange(8), 0, SamplerConfig(steps=2, max_rounds=50))
+    assert [imbalance(c.to_structure()) for c in crystals] == [""] * 8
+
+
+def test_forbidden_probability_goes_to_similar_elements() -> None:
+    """Forbidding sodium and rubidium hands their share to lithium, not to oxygen; nothing is lost or created."""
+    probability = torch.full((1, 95), 1e-12)
+    for z, p in ((3, 0.1), (8, 0.4), (11, 0.25), (37, 0.25)):
+        probability[0, z] = p
+    allowed = torch.zeros(1, 95, dtype=torch.bool)
+    allowed[0, [3, 8]] = True
+    moved = redistribute(probability.log(), allowed).exp()
+    assert moved.sum().item() == pytest.approx(1.0, abs=1e-5)
+    assert moved[0, 3].item() == pytest.approx(0.6, abs=0.01)
+    assert moved[0, 8].item() == pytest.approx(0.4, abs=0.01)
+    assert moved[0, ~allowed[0]].max().item() == 0.0
