@@ -71,6 +71,7 @@ def _exact_score(model: CrystalModel) -> Iterator[None]:
     noise = model.coordinate_noise
 
     def continuous(batch: OrbitBatch, x_cell: torch.Tensor, t: torch.Tensor) -> ContinuousOutput:
+        """Stands in for the network."""
         sigma = noise.sigma(t)[:, None, None].expand_as(batch.free)
         score = wrapped_score(batch.free - CENTRE, (sigma**2 + WIDTH**2).sqrt())
         return ContinuousOutput(score * sigma / noise.norm(t)[:, None, None], torch.zeros_like(x_cell))
