@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sse_diffusion.core.config import plain
 from sse_diffusion.core.errors import ChemistryError, ConfigError, did_you_mean
 from sse_diffusion.core.units import AMBIENT_PRESSURE_GPa
 from sse_diffusion.thermo.chemistry import Chemistry, elements_of, parse_formula
@@ -107,12 +108,12 @@ def parse_request(ask: Mapping[str, Any], specs: Mapping[str, ConditionSpec]) ->
         ConfigError: an unknown name (with the closest one), a value outside the grammar, the unit or the physical range.
         ChemistryError: unknown elements, or constraints that contradict each other.
     """
-    plain = _plain(ask)
+    given = plain(ask)
     known = {*specs, *CHEMISTRY_KEYS, *STATE_KEYS}
-    for name in plain:
+    for name in given:
         if name not in known:
             raise ConfigError(f"ask: the model has no condition named {name!r}", did_you_mean(str(name), known))
-    asked = {name: value for name, value in plain.items() if value is not None}
+    asked = {name: value for name, value in given.items() if value is not None}
     mobile_ion = _mobile_ion(asked.get("mobile_ion", "none"), specs)
     chemistry = parse_chemistry(asked, mobile_ion)
     conditions: dict[str, Interval | str | frozenset[str]] = {}
@@ -285,9 +286,3 @@ def _space_groups(value: Any) -> set[int]:
         except ValueError:
             raise ChemistryError(f"space_group: {value!r} is no space-group symbol", "write 225, Fm-3m or 195..230") from None
     return set(_whole_set(value, "space_group"))
-
-
-def _plain(ask: Mapping[str, Any]) -> dict[str, Any]:
-    from omegaconf import DictConfig, OmegaConf
-
-    return dict(OmegaConf.to_container(ask, resolve=True)) if isinstance(ask, DictConfig) else dict(ask)  # type: ignore[arg-type]
