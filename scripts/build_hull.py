@@ -2,7 +2,8 @@
 
 python scripts/build_hull.py structures_path=... energies_path=... heldout_path=... compositions_path=... [compute=false]
 
-Defaults: configs/verification/hull/chgnet.yaml. An interrupted run goes on where it stopped; compute=false only merges.
+The first word may name another protocol of configs/verification/hull: chgnet_all is the table of every chemistry. An interrupted
+run goes on where it stopped; compute=false only merges.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from sse_diffusion.verification.hull_merge import build_table
 
 def main(overrides: list[str]) -> None:
     """Compose the configuration, compute, merge."""
+    name = overrides.pop(0) if overrides and "=" not in overrides[0] else "chgnet"
     with initialize_config_dir(config_dir=str(config_dir() / "verification" / "hull"), version_base="1.3"):
-        config = compose("chgnet", overrides=overrides)
+        config = compose(name, overrides=overrides)
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise ConfigError(f"build_hull needs {', '.join(missing)}", "for example structures_path=data/crystals.parquet")
     build_table(OmegaConf.to_container(config, resolve=True))

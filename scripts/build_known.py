@@ -1,6 +1,6 @@
 """Index of the training crystals for the novelty check: hashes of (reduced formula, space group), nothing else.
 
-python scripts/build_known.py data=mp out=checkpoints/mp_small/known.npy
+python scripts/build_known.py data=mp out=checkpoints/mp_base/known.npy
 """
 
 from __future__ import annotations

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("sse_diffusion.diffusion.train:run_train", "train the diffusion model on a table of crystals"),
     "sample": ("sse_diffusion.diffusion.sample:run_sample", "sample crystals under conditions and hard chemistry"),
+    "evaluate": (
+        "sse_diffusion.design.evaluation.evaluate:run_evaluate",
+        "the field's numbers for a checkpoint or for given crystals",
+    ),
     "verify": ("sse_diffusion.verification.verify:run_verify", "validity, relaxation, hull and MD gate of given structures"),
     "design": ("sse_diffusion.design.pipeline:run_design", "ask, sample, screen, relax, place on the hull, test by MD, report"),
     "report": ("sse_diffusion.report.page:run_report", "write the HTML page of a run folder again"),
@@ -148,6 +152,8 @@ def _run(verb: str, config: DictConfig) -> int:
 
 def _finish(result: Any, out: Path | None) -> int:
     """Print what a verb returned, or the flat numbers of its result file; return the exit code."""
+    if any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "SLURM_PROCID")):
+        return result if isinstance(result, int) else 0  # one of several processes: the first one speaks
     if isinstance(result, str):
         print(result)
         return 0

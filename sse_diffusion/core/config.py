@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +26,8 @@ def config_dir() -> Path:
 def build(schema: type[T], values: Mapping[str, Any] | None) -> T:
     """Build ``schema(**values)``.
 
-    Lists become tuples (frozen dataclasses hold no mutable values); keys that the schema lacks raise.
+    Lists become tuples (frozen dataclasses hold no mutable values), mappings for fields whose default is a dataclass become
+    that; keys that the schema lacks raise.
 
     Raises:
         ConfigError: unknown key (with the closest known one), or a required key is missing.
@@ -41,7 +42,14 @@ def build(schema: type[T], values: Mapping[str, Any] | None) -> T:
         raise ConfigError(
             f"{schema.__name__} needs {', '.join(missing)}", "add the missing key(s) to the YAML or the command line"
         )
-    return schema(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+    return schema(**{k: _value(known[k], v) for k, v in given.items()})
+
+
+def _value(item: Field[Any], value: Any) -> Any:
+    """A list as a tuple; a mapping as the dataclass that the field makes by default."""
+    if isinstance(value, Mapping) and is_dataclass(item.default_factory):
+        return build(item.default_factory, value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def plain(values: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -55,8 +55,8 @@ class OrbitBatch:
         moved = {k: getattr(self, k).to(device) for k in ("group", "cell", "species", "wyckoff", "free", "mask")}
         return OrbitBatch(**moved, conditions={k: v.to(device) for k, v in self.conditions.items()})
 
-    def select(self, rows: Tensor) -> OrbitBatch:
-        """The crystals ``rows`` (indices or a boolean mask)."""
+    def select(self, rows: Tensor | slice) -> OrbitBatch:
+        """The crystals ``rows`` (indices, a boolean mask or a slice)."""
         chosen = {k: getattr(self, k)[rows] for k in ("group", "cell", "species", "wyckoff", "free", "mask")}
         return OrbitBatch(**chosen, conditions={k: v[rows] for k, v in self.conditions.items()})
 

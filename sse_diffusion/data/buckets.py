@@ -1,4 +1,8 @@
-"""Dynamic batches of similar size as an endless, seekable stream: batch ``s`` is the same however often a run stopped."""
+"""Dynamic batches of similar size as an endless, seekable stream: batch ``s`` is the same however often a run stopped.
+
+One batch is one optimiser step of the whole run: processes and accumulated parts share it out by rows, so their number
+changes neither the stream nor what a position in it means.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +28,12 @@ class BucketStream(Sampler[list[int]]):
         max_tokens: budget per batch (see :func:`padded_cost`).
         seed: of the shuffling.
         start: number of batches that a resumed run has consumed.
-        rank, world_size: this process takes batches rank, rank + world_size, ...
+        repeat: times that each batch comes in a row, for a step that computes it in parts.
     """
 
-    def __init__(
-        self, sizes: np.ndarray, max_tokens: int, seed: int = 0, start: int = 0, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.sizes, self.max_tokens, self.seed, self.start = np.asarray(sizes), max_tokens, seed, start
-        self.rank, self.world_size = rank, world_size
+    def __init__(self, sizes: np.ndarray, max_tokens: int, seed: int = 0, start: int = 0, repeat: int = 1) -> None:
+        self.sizes, self.max_tokens, self.seed = np.asarray(sizes), max_tokens, seed
+        self.start, self.repeat = start, repeat
 
     def epoch(self, number: int) -> list[list[int]]:
         """All batches of one pass over the data; every crystal appears exactly once."""
@@ -57,10 +59,10 @@ class BucketStream(Sampler[list[int]]):
         return [*batches, current] if current else batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        skip, number = self.start * self.world_size + self.rank, 0
+        skip, number = self.start, 0
         while True:
             batches = self.epoch(number)
-            while skip < len(batches):
-                yield batches[skip]
-                skip += self.world_size
-            skip, number = skip - len(batches), number + 1
+            for batch in batches[skip:]:
+                for _ in range(self.repeat):
+                    yield batch
+            skip, number = max(0, skip - len(batches)), number + 1

@@ -24,7 +24,8 @@ class LoaderConfig:
     """How batches are made.
 
     Attributes:
-        max_tokens: size budget of a batch (see :func:`sse_diffusion.data.buckets.padded_cost`).
+        max_tokens: size budget of the batch of one optimiser step, which all processes and accumulated parts share
+            (see :func:`sse_diffusion.data.buckets.padded_cost`).
         max_orbits: crystals with more orbits are left out of training (counted in the log).
         seed: of the shuffling.
         workers: processes for parsing.
@@ -87,12 +88,14 @@ class CrystalDataModule(pl.LightningDataModule):
         return rows
 
     def train_dataloader(self) -> DataLoader:
-        """Endless stream of batches that continues where the trainer's step counter stands."""
+        """Endless stream of batches that continues where the trainer's step counter stands.
+
+        Every process gets every batch whole; which rows it computes is the objective's affair (a gather costs a hundredth
+        of a step, and weights and noise need the whole batch).
+        """
         rows = self.indices("train")
-        trainer = self.trainer
-        start = trainer.global_step * trainer.accumulate_grad_batches if trainer else 0
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        stream = BucketStream(self.dataset.n_orbits[rows], self.config.max_tokens, self.config.seed, start, rank, world)
+        start, repeat = (self.trainer.global_step, self.trainer.accumulate_grad_batches) if self.trainer else (0, 1)
+        stream = BucketStream(self.dataset.n_orbits[rows], self.config.max_tokens, self.config.seed, start, repeat)
         return DataLoader(_Split(self.dataset, rows.tolist()), batch_sampler=stream, collate_fn=_identity)
 
     def val_dataloader(self) -> DataLoader:

@@ -121,7 +121,7 @@ class _Decoder:
         allowed = self.chemistry.group_mask(logits.device)[None].expand_as(logits).clone()
         if self.chemistry.n_atoms:
             allowed &= self.chemistry.n_atoms[1] >= self.fewest[:, size].T
-        for row in range(len(batch)) if self.chemistry.compositions else ():
+        for row in range(len(batch)) if self.chemistry.prescribed else ():
             counts = tuple(self.chemistry.composition_of(int(self.index[row])).values())
             allowed[row] &= self.chemistry.groups_that_fit(counts, int(size[row])).to(logits.device)
         self.alive &= allowed.any(-1)
@@ -133,7 +133,7 @@ class _Decoder:
 
     def _ledgers(self, batch: OrbitBatch, size: Int64[Tensor, " b"]) -> list[Ledger]:
         """What is left to place in each crystal; empty when no composition is prescribed."""
-        if not self.chemistry.compositions:
+        if not self.chemistry.prescribed:
             return []
         rows = zip(self.index.tolist(), batch.group.tolist(), size.tolist(), strict=True)
         return [Ledger.start(g, self.chemistry.composition_of(i), m) for i, g, m in rows]
@@ -147,7 +147,7 @@ class _Decoder:
         """
         b, m = batch.mask.shape
         u = uniform(self.seed, self.index, STREAM_ORDER, (m, 2))
-        if self.chemistry.compositions:
+        if self.chemistry.prescribed:
             u = torch.stack([u[..., 0], u[..., 0] + 1e-12], dim=-1)
         elif self.chemistry.charge_neutral:
             u[:, 0, 1] = 1.4
@@ -196,7 +196,7 @@ class _Decoder:
         masked = ((batch.species[rows] == MASKED_SPECIES) & batch.mask[rows]).sum(-1)
         score = redistribute(score, allowed)
         allowed &= self.chemistry.still_required(batch.species[rows], masked)
-        if self.chemistry.charge_neutral and not self.chemistry.compositions:
+        if self.chemistry.charge_neutral and not self.chemistry.prescribed:
             for k in torch.nonzero(masked == 1).flatten().tolist():
                 allowed[k] &= self._balancing(batch, int(rows[k]), int(slot[k])).to(allowed.device)
         for k, row in enumerate(rows.tolist()) if ledgers else ():

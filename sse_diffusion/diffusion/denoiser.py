@@ -84,7 +84,7 @@ class OrbitTransformer(nn.Module):
         table = wyckoff_table()
         self.geometry = OrbitGeometry(config.cutoff_A, config.n_radial)
         self.conditions = ConditionEmbedder(specs, d)
-        self.time = feed_forward(64, d, d)
+        self.time, self.time_cell = feed_forward(64, d, d), feed_forward(64, d, d)
         self.stage = nn.Embedding(2, d)
         self.group_in = nn.Embedding(N_GROUPS + 1, d)
         self.size_in = nn.Embedding(config.max_orbits + 1, d)
@@ -122,7 +122,7 @@ class OrbitTransformer(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.3)
-        for layer in (self.force_out, self.cell_out[-1]):
+        for layer in (self.force_out, self.cell_out[-1], self.time_cell[-1]):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -132,7 +132,8 @@ class OrbitTransformer(nn.Module):
 
     def discrete(self, batch: OrbitBatch) -> DiscreteLogits:
         """Predict masked groups, Wyckoff positions and species; coordinates and cell are not read."""
-        h = self._trunk(batch, None, None, torch.zeros(len(batch), device=batch.device), stage=0)
+        zero = torch.zeros(len(batch), device=batch.device)
+        h = self._trunk(batch, None, None, (zero, zero), stage=0)
         tokens, crystal = h[:, 1:], h[:, 0]
         group = self.group_out(crystal).float()
         group[:, 0] = -torch.inf
@@ -144,17 +145,19 @@ class OrbitTransformer(nn.Module):
         species[..., 0] = -torch.inf
         return DiscreteLogits(group, wyckoff, species)
 
-    def continuous(self, batch: OrbitBatch, x_cell: Float[Tensor, "b 6"], t: Float[Tensor, " b"]) -> ContinuousOutput:
-        """Predict F and v at time t; group, species and Wyckoff positions must be known.
+    def continuous(
+        self, batch: OrbitBatch, x_cell: Float[Tensor, "b 6"], t: Float[Tensor, " b"], t_cell: Float[Tensor, " b"]
+    ) -> ContinuousOutput:
+        """Predict F and v; group, species and Wyckoff positions must be known.
 
         Args:
             batch: with noisy ``free`` and ``cell``.
             x_cell: the standardised noisy cell.
-            t: time in [0, 1].
+            t, t_cell: times of the coordinates and of the cell, in [0, 1].
         """
         geometry = self.geometry(batch)
         pair = self._pair_features(batch, geometry)
-        h = self._trunk(batch, pair, x_cell, t, stage=1)
+        h = self._trunk(batch, pair, x_cell, (t, t_cell), stage=1)
         tokens, crystal = h[:, 1:], h[:, 0]
         hidden = self.force_pair(pair) + self.force_query(tokens)[:, :, None] + self.force_key(tokens)[:, None, :]
         both = batch.mask[:, :, None] & batch.mask[:, None, :]
@@ -194,13 +197,14 @@ class OrbitTransformer(nn.Module):
         batch: OrbitBatch,
         pair: Float[Tensor, "b m m p"] | None,
         x_cell: Float[Tensor, "b 6"] | None,
-        t: Float[Tensor, " b"],
+        times: tuple[Float[Tensor, " b"], Float[Tensor, " b"]],
         stage: int,
     ) -> Float[Tensor, "b n d"]:
         """Tokens through the blocks; position 0 is the crystal token."""
         b = len(batch)
         size = batch.mask.sum(-1).clamp_max(self.config.max_orbits)
-        c = self.conditions(batch.conditions) + self.time(sinusoids(t, 64)) + self.stage.weight[stage]
+        c = self.conditions(batch.conditions) + self.stage.weight[stage]
+        c = c + self.time(sinusoids(times[0], 64)) + self.time_cell(sinusoids(times[1], 64))
         c = c + self.size_in(size) + self.group_in(batch.group)
         crystal = self.group_in(batch.group) + self.size_in(size)
         if x_cell is not None:

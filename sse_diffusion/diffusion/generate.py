@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,11 +19,13 @@ from sse_diffusion.core.orbit_batch import OrbitBatch
 from sse_diffusion.core.orbits import Orbits
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.condition_tensors import COMPOSITION, encode, encode_composition
-from sse_diffusion.diffusion.decode import decode, draw_size
+from sse_diffusion.diffusion.decode import Decoded, decode, draw_size
 from sse_diffusion.diffusion.hard_chemistry import ATTEMPT_STRIDE, HardChemistry
 from sse_diffusion.diffusion.model import CrystalModel, load_model
-from sse_diffusion.diffusion.samplers import SamplerConfig, sampler
-from sse_diffusion.thermo.request import Request
+from sse_diffusion.diffusion.samplers import SamplerConfig, Start, sampler
+from sse_diffusion.diffusion.structure_types.decorate import decorate
+from sse_diffusion.diffusion.structure_types.proposer import Proposal, StructureTypes, load_structure_types
+from sse_diffusion.thermo.request import Interval, Request
 
 
 def sample_candidates(
@@ -88,49 +91,128 @@ def sample_batch(
     Raises:
         ChemistryError: some crystals could not be completed within ``config.max_rounds``.
     """
-    chemistry = HardChemistry.from_chemistry(request.chemistry)
-    crystals: dict[int, Orbits] = {}
-    surprisal: dict[int, float] = {}
-    left = index
-    for attempt in range(config.max_rounds):
-        stream = left + attempt * ATTEMPT_STRIDE
-        conditions = condition_tensors(model, request, chemistry, stream)
-        size = draw_size(model, conditions, chemistry, seed, stream, config.guidance, config.temperature)
-        missing = []
-        for rows in _similar_sizes(size, config.batch_tokens):
-            done, batch, nll = _sample_rows(
-                model, {k: v[rows] for k, v in conditions.items()}, chemistry, seed, stream[rows], size[rows], config
-            )
-            for i, crystal, s in zip(left[rows][done].tolist(), batch, nll.tolist(), strict=True):
-                crystals[i], surprisal[i] = crystal, s
-            missing.append(left[rows][~done])
-            on_done(len(batch))
-        left = torch.cat(missing).sort().values
-        if len(left) == 0:
-            order = index.tolist()
-            return [crystals[i] for i in order], torch.tensor([surprisal[i] for i in order])
-    raise ChemistryError(
-        f"{len(left)} of {len(index)} crystals could not meet the constraints in {config.max_rounds} rounds",
-        "widen n_atoms, z or space_group, or raise sampler.max_rounds",
-    )
+    task = Task(model, request.conditions, HardChemistry.from_chemistry(request.chemistry), seed, config)
+    crystals = task.run(index, on_done)
+    missing = sum(i not in crystals for i in index.tolist())
+    if missing:
+        raise ChemistryError(
+            f"{missing} of {len(index)} crystals could not meet the constraints in {config.max_rounds} rounds",
+            "widen n_atoms, z or space_group, or raise sampler.max_rounds",
+        )
+    return [crystals[i][0] for i in index.tolist()], torch.tensor([crystals[i][1] for i in index.tolist()])
 
 
-def _sample_rows(
+@torch.no_grad()
+def predict_structures(
     model: CrystalModel,
-    conditions: dict[str, Tensor],
-    chemistry: HardChemistry,
+    compositions: Sequence[Mapping[int, int]],
     seed: int,
-    stream: Tensor,
-    size: Tensor,
+    index: Int64[Tensor, " b"],
     config: SamplerConfig,
-) -> tuple[Bool[Tensor, " b"], list[Orbits], Tensor]:
-    """One padded batch: which rows came out complete, and their crystals and surprisal."""
-    decoded = decode(model, conditions, chemistry, seed, stream, size, config.guidance, config.temperature)
-    good = decoded.complete & _enough_atoms(model, decoded.batch, chemistry)
-    if not good.any():
-        return good, [], decoded.surprisal[good]
-    filled = sampler(config.name)(model, decoded.batch.select(good), config, seed, stream[good])
-    return good, filled.to_orbits(), decoded.surprisal[good]
+    on_done: Callable[[int], object] = lambda n: None,
+    rank: Int64[Tensor, " b"] | None = None,
+) -> list[Orbits | None]:
+    """One crystal per composition; ``None`` where none could be completed.
+
+    Args:
+        model: trained model.
+        compositions: atomic number -> atoms in the primitive cell, for each crystal.
+        seed, index, config, on_done: as in :func:`sample_batch`.
+        rank: take the most probable structure type (0, the default), the second (1), ...
+    """
+    wanted = dict(zip(index.tolist(), compositions, strict=True))
+    ranks = dict(zip(index.tolist(), (torch.zeros_like(index) if rank is None else rank).tolist(), strict=True))
+    found = Task(model, {}, HardChemistry.for_compositions(wanted), seed, config, ranks).run(index, on_done)
+    return [found[i][0] if i in found else None for i in index.tolist()]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One request on its way to crystals: structure types, decoding, continuous fields, redrawing of dead ends."""
+
+    model: CrystalModel
+    conditions: Mapping[str, Interval | str | frozenset[str]]
+    chemistry: HardChemistry
+    seed: int
+    config: SamplerConfig
+    ranks: Mapping[int, int] | None = None
+
+    def run(self, index: Int64[Tensor, " b"], on_done: Callable[[int], object]) -> dict[int, tuple[Orbits, float]]:
+        """Crystal and surprisal by number, for those that could be completed."""
+        crystals: dict[int, tuple[Orbits, float]] = {}
+        left = index
+        for attempt in range(self.config.max_rounds):
+            stream = left + attempt * ATTEMPT_STRIDE
+            conditions = condition_tensors(self.model, self.conditions, self.chemistry, stream)
+            missing = []
+            for rows, decoded, start in self._decode(conditions, stream, attempt):
+                good = decoded.complete & _enough_atoms(self.model, decoded.batch, self.chemistry)
+                missing.append(left[rows][~good])
+                if good.any():
+                    kept = None if start is None else start.select(good)
+                    config = self.config if start is None else replace(self.config, steps=self.config.refine_steps)
+                    call = sampler(config.name)
+                    filled = call(self.model, decoded.batch.select(good), config, self.seed, stream[rows][good], kept)
+                    made = zip(filled.to_orbits(), decoded.surprisal[good].tolist(), strict=True)
+                    crystals |= dict(zip(left[rows][good].tolist(), made, strict=True))
+                on_done(int(good.sum()))
+            left = torch.cat(missing).sort().values
+            if len(left) == 0:
+                break
+        return crystals
+
+    def _decode(
+        self, conditions: dict[str, Tensor], stream: Tensor, attempt: int
+    ) -> Iterator[tuple[Tensor, Decoded, Start | None]]:
+        """Batches of rows with their discrete part: those with a structure type, then the others."""
+        typed = torch.zeros(len(stream), dtype=torch.bool, device=stream.device)
+        # A composition that its type cannot hold is left to the diffusion model in later rounds.
+        if self.config.types and not (self.chemistry.prescribed and attempt):
+            source = load_structure_types(self.config.types)
+            proposal = source.propose(self.chemistry, self.seed, stream, self.config.type_temperature, self.config.typed_share)
+            typed = proposal.types >= 0
+            yield from self._typed(source, proposal, torch.nonzero(typed).flatten(), conditions, stream)
+        rest = torch.nonzero(~typed).flatten()
+        if len(rest) == 0:
+            return
+        c = self.config
+        some = {k: v[rest] for k, v in conditions.items()}
+        size = draw_size(self.model, some, self.chemistry, self.seed, stream[rest], c.guidance, c.temperature)
+        for part in _similar_sizes(size, c.batch_tokens):
+            rows = rest[part]
+            given = {k: v[rows] for k, v in conditions.items()}
+            yield rows, decode(
+                self.model, given, self.chemistry, self.seed, stream[rows], size[part], c.guidance, c.temperature
+            ), None  # fmt: skip
+
+    def _typed(
+        self, source: StructureTypes, proposal: Proposal, typed: Tensor, conditions: dict[str, Tensor], stream: Tensor
+    ) -> Iterator[tuple[Tensor, Decoded, Start | None]]:
+        c, lib = self.config, source.library
+        size = torch.from_numpy(lib.start[1:] - lib.start[:-1])[proposal.types[typed.cpu()]]
+        for part in _similar_sizes(size, c.batch_tokens):
+            rows = typed[part]
+            given = {k: v[rows] for k, v in conditions.items()}
+            mine = proposal.rows(rows.cpu())
+            batch, role = source.batch(mine, {})
+            batch, role = batch.to(rows.device).with_(conditions=given), role.to(rows.device)
+            surprisal, complete = mine.surprisal.to(rows.device), torch.ones_like(rows, dtype=torch.bool)
+            if not self.chemistry.prescribed:
+                prior = c.role_prior * source.role_prior(mine.types, int(role.max()) + 1).to(rows.device)
+                batch, extra, complete = decorate(
+                    self.model, batch, role, self.chemistry, self.seed, stream[rows], prior, c.guidance, c.temperature
+                )
+                surprisal = surprisal + extra
+            yield rows, Decoded(batch, surprisal, complete), _start_of(self.model, batch, c)
+
+
+def _start_of(model: CrystalModel, batch: OrbitBatch, config: SamplerConfig) -> Start:
+    """The type's mean coordinates and cell, from where the sampler refines."""
+    b = len(batch)
+    cell = batch.cell.clone()
+    cell[:, -1] += model.atoms(batch).float().log() / 3.0
+    times = [model.coordinate_noise.time_of(config.start_sigma), config.start_cell_time]
+    return Start(batch.free, cell, *(torch.full((b,), t, device=batch.device) for t in times))
 
 
 def _similar_sizes(size: Int64[Tensor, " b"], batch_tokens: int) -> Iterator[Int64[Tensor, " r"]]:
@@ -145,11 +227,13 @@ def _similar_sizes(size: Int64[Tensor, " b"], batch_tokens: int) -> Iterator[Int
         low = high
 
 
-def condition_tensors(model: CrystalModel, request: Request, chemistry: HardChemistry, index: Tensor) -> dict[str, Tensor]:
+def condition_tensors(
+    model: CrystalModel, asked_for: Mapping[str, Interval | str | frozenset[str]], chemistry: HardChemistry, index: Tensor
+) -> dict[str, Tensor]:
     """The asked conditions of each crystal; everything else is null."""
     n = len(index)
-    conditions = {name: encode(spec, [request.conditions.get(name)] * n) for name, spec in model.specs.items()}
-    asked = [chemistry.composition_of(i) if chemistry.compositions else None for i in index.tolist()]
+    conditions = {name: encode(spec, [asked_for.get(name)] * n) for name, spec in model.specs.items()}
+    asked = [chemistry.composition_of(i) if chemistry.prescribed else None for i in index.tolist()]
     conditions[COMPOSITION] = encode_composition(asked)
     return {k: v.to(index.device) for k, v in conditions.items()}
 
@@ -166,6 +250,11 @@ def _enough_atoms(model: CrystalModel, batch: OrbitBatch, chemistry: HardChemist
 def _prefix(sha256: str, request: Request, config: SamplerConfig, seed: int) -> str:
     """Eight characters that tell runs apart."""
     settings = {"name": config.name, "steps": config.steps, "churn": config.churn, "t": config.temperature}
-    settings |= {"w": config.guidance, "wc": config.guidance_continuous}
+    settings |= {"w": config.guidance, "wc": config.guidance_continuous, "types": config.types, "share": config.typed_share}
+    settings |= {
+        "tt": config.type_temperature,
+        "prior": config.role_prior,
+        "start": [config.start_sigma, config.start_cell_time, config.refine_steps],
+    }
     text = json.dumps([sha256, request.to_dict(), settings, seed], sort_keys=True)
     return "c" + hashlib.sha256(text.encode()).hexdigest()[:7]

@@ -50,9 +50,11 @@ def guided_discrete(model: CrystalModel, batch: OrbitBatch, weight: float) -> Di
     return DiscreteLogits(_mix(both.group, weight), _mix(both.wyckoff, weight), _mix(both.species, weight))
 
 
-def guided_continuous(model: CrystalModel, batch: OrbitBatch, x_cell: Tensor, t: Tensor, weight: float) -> ContinuousOutput:
+def guided_continuous(
+    model: CrystalModel, batch: OrbitBatch, x_cell: Tensor, t: Tensor, t_cell: Tensor, weight: float
+) -> ContinuousOutput:
     """Outputs of the coordinates and the cell."""
     if weight == 1.0:
-        return model.denoiser.continuous(batch, x_cell, t)
-    both = model.denoiser.continuous(_doubled(batch), x_cell.repeat(2, 1), t.repeat(2))
+        return model.denoiser.continuous(batch, x_cell, t, t_cell)
+    both = model.denoiser.continuous(_doubled(batch), x_cell.repeat(2, 1), t.repeat(2), t_cell.repeat(2))
     return ContinuousOutput(_mix(both.free, weight), _mix(both.cell, weight))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -32,6 +33,7 @@ class HardChemistry:
         n_atoms: inclusive range of atoms in the primitive cell.
         compositions: prescribed atoms per primitive cell, one of which crystal i takes in turn; empty when free.
         charge_neutral: the composition must pass the SMACT check.
+        by_index: prescribed atoms per primitive cell of each crystal number; takes the place of ``compositions``.
     """
 
     allowed: tuple[int, ...]
@@ -40,6 +42,18 @@ class HardChemistry:
     n_atoms: tuple[int, int] | None
     compositions: tuple[tuple[tuple[int, int], ...], ...]
     charge_neutral: bool = False
+    by_index: Mapping[int, Mapping[int, int]] | None = None
+
+    @classmethod
+    def for_compositions(cls, compositions: Mapping[int, Mapping[int, int]]) -> HardChemistry:
+        """Structure prediction: crystal number -> atoms of each element in the primitive cell."""
+        everything = tuple(range(1, MAX_SPECIES + 1))
+        return cls(everything, (), tuple(range(1, N_GROUPS + 1)), None, (), by_index=compositions)
+
+    @property
+    def prescribed(self) -> bool:
+        """Whether the composition is given."""
+        return bool(self.compositions) or self.by_index is not None
 
     @classmethod
     def from_chemistry(cls, chemistry: Chemistry) -> HardChemistry:
@@ -65,7 +79,7 @@ class HardChemistry:
         """Fewest and most orbits that crystal ``index`` can have: one per element at least, one per atom at most."""
         fewest = torch.full_like(index, max(1, len(self.require)))
         most = torch.full_like(index, min(limit, self.n_atoms[1] if self.n_atoms else limit))
-        if self.compositions:
+        if self.prescribed:
             cells = [self.composition_of(i) for i in index.tolist()]
             fewest = torch.tensor([len(cell) for cell in cells], device=index.device)
             most = torch.tensor([min(limit, sum(cell.values())) for cell in cells], device=index.device)
@@ -73,6 +87,8 @@ class HardChemistry:
 
     def composition_of(self, index: int) -> dict[int, int]:
         """The prescribed composition of the crystal that draws from stream ``index``; all its attempts share it."""
+        if self.by_index is not None:
+            return dict(self.by_index[index % ATTEMPT_STRIDE])
         return dict(self.compositions[index % ATTEMPT_STRIDE % len(self.compositions)])
 
     def group_mask(self, device: torch.device) -> Bool[Tensor, " g"]:

@@ -70,8 +70,32 @@ class ElementCountEmbedding(nn.Module):
         return torch.where(total > 0, self.net(features), self.null)
 
 
+class ElementSetEncoder(nn.Module):
+    """Amounts of each element -> vector by a sum over the elements present, so that what is learnt of one carries to its kin.
+
+    s = W sum_e f(embedding_e, fraction_e, log amount_e); zero at the start, and for an empty set.
+    """
+
+    def __init__(self, width: int, element_width: int = 64) -> None:
+        super().__init__()
+        self.element = nn.Embedding(MAX_SPECIES + 1, element_width)
+        self.each = feed_forward(element_width + 2, width, width)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, amount: Float[Tensor, "b 95"]) -> Float[Tensor, "b w"]:
+        """Encode amounts."""
+        row, z = amount.nonzero(as_tuple=True)
+        n = amount[row, z]
+        share = n / amount.sum(-1)[row]
+        each = self.each(torch.cat([self.element(z), share[:, None], n.log1p()[:, None]], dim=-1))
+        total = each.new_zeros(len(amount), each.shape[-1]).index_add_(0, row, each)
+        return self.out(total)
+
+
 class ConditionEmbedder(nn.Module):
-    """Sum of the field embeddings; each field has its own module and null."""
+    """Sum of the field embeddings; each field has its own module and null. Element amounts also pass a shared encoder."""
 
     def __init__(self, specs: Mapping[str, ConditionSpec], width: int) -> None:
         super().__init__()
@@ -84,10 +108,14 @@ class ConditionEmbedder(nn.Module):
             else:
                 fields[name] = ElementCountEmbedding(width)
         self.fields = nn.ModuleDict(fields)
+        self.elements = nn.ModuleDict(
+            {name: ElementSetEncoder(width) for name, module in fields.items() if isinstance(module, ElementCountEmbedding)}
+        )
 
     def forward(self, conditions: Mapping[str, Tensor]) -> Float[Tensor, "b w"]:
         """Embed all fields; every field of the model must be present (as its null when not asked)."""
-        return torch.stack([module(conditions[name]) for name, module in self.fields.items()]).sum(0)
+        own = torch.stack([module(conditions[name]) for name, module in self.fields.items()]).sum(0)
+        return own + torch.stack([module(conditions[name]) for name, module in self.elements.items()]).sum(0)
 
 
 class PairAttention(nn.Module):

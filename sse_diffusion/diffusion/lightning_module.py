@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sse_diffusion.core.orbit_batch import OrbitBatch
 from sse_diffusion.diffusion.model import CrystalModel
-from sse_diffusion.diffusion.objective import Objective, ObjectiveConfig
+from sse_diffusion.diffusion.objective import Losses, Objective, ObjectiveConfig
 
 VALIDATION_SEED = 1_000_003
 
@@ -59,18 +59,22 @@ class DiffusionModule(pl.LightningModule):
         super().__init__()
         self.model = model
         self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optimiser.ema_decay))
+        self.ema.requires_grad_(False)  # or DDP would communicate gradients for it
         self.objective = Objective(objective)
         self.optimiser_config = optimiser
         self.seed = seed
         self.crystals_seen = 0
+        self._shares: Any = 0.0
 
     def training_step(self, batch: OrbitBatch, batch_idx: int) -> Tensor:
-        """Loss of one batch; the random numbers depend on the global step and rank only."""
-        micro = batch_idx % self.trainer.accumulate_grad_batches
-        stream = (self.global_step * self.trainer.accumulate_grad_batches + micro) * self.trainer.world_size + self.global_rank
-        losses = self.objective(self.model, batch, self.seed, stream)
-        self.crystals_seen += len(batch)
-        self._log("train", losses.fields, losses.total, len(batch))
+        """This process's share of the loss of one step's batch; the random numbers depend on seed and step only."""
+        accumulate, world = self.trainer.accumulate_grad_batches, self.trainer.world_size
+        micro = batch_idx % accumulate
+        losses = self.objective(
+            self.model, batch, self.seed, self.global_step, micro * world + self.global_rank, accumulate * world
+        )
+        self.crystals_seen += len(batch) if micro == 0 else 0
+        self._log("train", losses, len(batch), micro)
         return losses.total
 
     def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
@@ -80,16 +84,19 @@ class DiffusionModule(pl.LightningModule):
 
     def validation_step(self, batch: OrbitBatch, batch_idx: int) -> None:
         """Same losses with the averaged weights and fixed noise, so that epochs compare."""
-        losses = self.objective(self.ema.module, batch, VALIDATION_SEED, batch_idx)
-        self._log("val", losses.fields, losses.total, len(batch))
+        part, parts = self.global_rank, self.trainer.world_size
+        losses = self.objective(self.ema.module, batch, VALIDATION_SEED, batch_idx, part, parts)
+        self._log("val", losses, len(batch))
 
-    def _log(self, stage: str, fields: dict[str, Tensor], total: Tensor, size: int) -> None:
-        values = {f"{stage}/loss": total, **{f"{stage}/{name}": value for name, value in fields.items()}}
-        self.log_dict(
-            {k: v.detach() for k, v in values.items()}, batch_size=size, on_step=stage == "train", on_epoch=stage == "val"
-        )
+    def _log(self, stage: str, losses: Losses, size: int, micro: int = 0) -> None:
+        """Log the losses of the whole batch: the mean over processes and over the parts accumulated so far."""
+        shares = torch.stack([losses.total, *losses.fields.values()]).detach()
+        self._shares = self.trainer.strategy.reduce(shares, reduce_op="mean") + (self._shares if micro else 0.0)
+        mean = self._shares / (micro + 1)
+        values = dict(zip([f"{stage}/{name}" for name in ("loss", *losses.fields)], mean, strict=True))
+        self.log_dict(values, batch_size=size, on_step=stage == "train", on_epoch=stage == "val")
         if stage == "train":
-            self.log("train/loss_bar", total.detach(), prog_bar=True, logger=False, batch_size=size)
+            self.log("train/loss_bar", mean[0], prog_bar=True, logger=False, batch_size=size)
 
     def configure_optimizers(self) -> Any:
         """AdamW; weight decay on matrices only."""

@@ -24,7 +24,9 @@ from sse_diffusion.diffusion.denoiser import DenoiserConfig, OrbitTransformer
 from sse_diffusion.thermo.conditions import ConditionSpec
 
 KIND = "crystal_model"
-VERSION = 1
+VERSION = 2
+SINCE_VERSION_2 = ("denoiser.time_cell.", "denoiser.conditions.elements.")
+"""Parameters that version 1 lacks; fresh ones contribute zero, so its checkpoints mean what they meant."""
 
 
 class CrystalModel(nn.Module):
@@ -121,8 +123,12 @@ def load_model(name_or_path: str | Path, device: str = "cpu") -> tuple[CrystalMo
         raise CheckpointError(
             f"{checkpoint.path / CONFIG} does not describe a model ({error})", "copy the checkpoint again"
         ) from error
+    tensors = {k: v.float() for k, v in checkpoint.tensors.items()}
+    if checkpoint.config["version"] == 1:
+        fresh = {k: v for k, v in model.state_dict().items() if k.startswith(SINCE_VERSION_2)}
+        tensors = {**fresh, **tensors}
     try:
-        model.load_state_dict({k: v.float() for k, v in checkpoint.tensors.items()})
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(
             f"the weights in {checkpoint.path} do not fit its config.json", "copy the checkpoint again"

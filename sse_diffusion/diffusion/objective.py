@@ -15,6 +15,11 @@ from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.condition_tensors import COMPOSITION, drop_conditions, widen_intervals
 from sse_diffusion.diffusion.corruption.discrete import mask_fields
 from sse_diffusion.diffusion.model import CrystalModel
+from sse_diffusion.diffusion.share import Share
+
+TYPICAL_BATCH = 128
+"""Batches hold equal work, not equally many crystals: only weighted by its length does a batch of large crystals not teach the
+size head that crystals are large. The other fields are predicted with the size known."""
 
 FIELDS = ("size", "group", "wyckoff", "species", "coordinates", "cell")
 
@@ -48,18 +53,20 @@ class Losses:
 class Objective:
     """Draws times, noise and condition dropout for a batch and computes the losses.
 
-    All randomness comes from (seed, step, position in the batch), so a resumed run continues exactly.
+    All randomness comes from (seed, step, position in the batch), so a resumed run continues exactly, and a batch that is
+    shared out (:class:`Share`) gets the noise and the weights it would have had in one piece.
     """
 
     def __init__(self, config: ObjectiveConfig) -> None:
         self.config = config
 
-    def __call__(self, model: CrystalModel, batch: OrbitBatch, seed: int, step: int) -> Losses:
-        """Losses of one batch at one training step."""
+    def __call__(self, model: CrystalModel, batch: OrbitBatch, seed: int, step: int, part: int = 0, parts: int = 1) -> Losses:
+        """Losses of one batch at one training step, or share ``part`` of ``parts`` of them (their mean is the whole)."""
         index = torch.arange(len(batch), device=batch.device)
         draw = _Draws(seed, index, step)
         batch = batch.with_(conditions=self._conditions(model, batch, draw))
-        fields = {**self._discrete(model, batch, draw), **self._continuous(model, batch, draw)}
+        share = Share(len(batch), part, parts)
+        fields = {**self._discrete(model, batch, draw, share), **self._continuous(model, batch, draw, share)}
         total = torch.stack([getattr(self.config, name) * value for name, value in fields.items()]).sum()
         return Losses(total, fields)
 
@@ -73,38 +80,42 @@ class Objective:
         probability = {name: spec.dropout for name, spec in model.specs.items()} | {COMPOSITION: self.config.composition_dropout}
         return drop_conditions(conditions, probability, draw.uniform((len(conditions),)))
 
-    def _discrete(self, model: CrystalModel, batch: OrbitBatch, draw: _Draws) -> dict[str, Tensor]:
-        shape = batch.mask.shape[1]
+    def _discrete(self, model: CrystalModel, batch: OrbitBatch, draw: _Draws, share: Share) -> dict[str, Tensor]:
+        shape, each = batch.mask.shape[1], torch.ones(len(batch), device=batch.device)
         masked = mask_fields(batch, model.masking, draw.stratified(), draw.uniform(()), draw.uniform((shape, 2)))
-        size = F.cross_entropy(
-            model.denoiser.size_logits(batch.conditions).float(), batch.mask.sum(-1).clamp_max(model.denoiser.config.max_orbits)
-        )
+        group_weight, n_crystals = masked.group.float(), len(batch)
+        batch, masked = batch.select(share.rows), masked.select(share.rows)
+        orbits = batch.mask.sum(-1).clamp_max(model.denoiser.config.max_orbits)
+        size = F.cross_entropy(model.denoiser.size_logits(batch.conditions).float(), orbits, reduction="none")
         # Letters of a masked group are unknown: those units are predicted once the group is known.
         logits = model.denoiser.discrete(masked.batch)
-        group = _masked_mean(F.cross_entropy(logits.group, batch.group, reduction="none"), masked.group.float())
+        group = F.cross_entropy(logits.group, batch.group, reduction="none")
         start = model.first_position[batch.group]
         letter = (batch.wyckoff - start[:, None]).clamp(0, logits.wyckoff.shape[-1] - 1)
         wyckoff_weight = masked.wyckoff * masked.weight[:, None] * ~masked.group[:, None]
         species_weight = masked.species * masked.weight[:, None] * ~masked.group[:, None]
         wyckoff = _token_loss(logits.wyckoff, letter, wyckoff_weight, batch)
         species = _token_loss(logits.species, batch.species, species_weight, batch)
-        return {"size": size, "group": group, "wyckoff": wyckoff, "species": species}
+        size = size * (n_crystals / TYPICAL_BATCH)
+        weighted = {"size": (size, each), "group": (group, group_weight), "wyckoff": (wyckoff, each), "species": (species, each)}
+        return {name: share.mean(value, weight) for name, (value, weight) in weighted.items()}
 
-    def _continuous(self, model: CrystalModel, batch: OrbitBatch, draw: _Draws) -> dict[str, Tensor]:
+    def _continuous(self, model: CrystalModel, batch: OrbitBatch, draw: _Draws, share: Share) -> dict[str, Tensor]:
+        # Half of the crystals share one time, the others have one for the coordinates and one for the cell: a sampler may then
+        # know the one better than the other.
         t = draw.stratified().float()
+        t_cell = torch.where(draw.uniform(()) < 0.5, t, draw.uniform(()).float())
         is_free = model.is_free(batch)
         atoms = model.atoms(batch)
         x = model.cell_noise.standardise(batch.cell, batch.group, atoms)
-        x_t, v = model.cell_noise.corrupt(x, t, draw.normal((6,)), batch.group)
+        x_t, v = model.cell_noise.corrupt(x, t_cell, draw.normal((6,)), batch.group)
         u_t, target = model.coordinate_noise.corrupt(batch.free, t, draw.normal(tuple(batch.free.shape[1:])), is_free)
         noisy = batch.with_(free=u_t, cell=model.cell_noise.restore(x_t, batch.group, atoms))
-        output = model.denoiser.continuous(noisy, x_t, t)
-        dof = is_free.sum(dim=(1, 2))
-        squared = ((output.free - target) ** 2 * is_free).sum(dim=(1, 2)) / dof.clamp_min(1)
-        coordinates = _masked_mean(squared, (dof > 0).float())
-        cell_free = model.cell_noise.is_free[batch.group]
-        cell = (((output.cell - v) ** 2 * cell_free).sum(-1) / cell_free.sum(-1)).mean()
-        return {"coordinates": coordinates, "cell": cell}
+        rows, dof, cell_free = share.rows, is_free.sum(dim=(1, 2)), model.cell_noise.is_free[batch.group]
+        output = model.denoiser.continuous(noisy.select(rows), x_t[rows], t[rows], t_cell[rows])
+        coordinates = ((output.free - target[rows]) ** 2 * is_free[rows]).sum(dim=(1, 2)) / dof[rows].clamp_min(1)
+        cell = ((output.cell - v[rows]) ** 2 * cell_free[rows]).sum(-1) / cell_free[rows].sum(-1)
+        return {"coordinates": share.mean(coordinates, (dof > 0).float()), "cell": share.mean(cell, torch.ones_like(t))}
 
 
 class _Draws:
@@ -142,11 +153,7 @@ def composition_of(batch: OrbitBatch) -> Float[Tensor, "b 95"]:
 
 
 def _token_loss(logits: Tensor, target: Tensor, weight: Tensor, batch: OrbitBatch) -> Tensor:
-    """Weighted cross-entropy summed over the orbits of a crystal, per orbit, averaged over the batch."""
+    """Weighted cross-entropy of each crystal, summed over its orbits, per orbit."""
     safe = torch.where(weight > 0, target, torch.zeros_like(target))
     loss = F.cross_entropy(logits.flatten(0, 1).nan_to_num(neginf=-1e9), safe.flatten(), reduction="none").view_as(target)
-    return ((loss * weight).sum(-1) / batch.mask.sum(-1)).mean()
-
-
-def _masked_mean(value: Tensor, weight: Tensor) -> Tensor:
-    return (value * weight).sum() / weight.sum().clamp_min(1.0)
+    return (loss * weight).sum(-1) / batch.mask.sum(-1)

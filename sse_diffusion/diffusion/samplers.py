@@ -6,8 +6,8 @@ Coordinates (variance exploding, on the torus) and cell (variance preserving) ar
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -20,7 +20,7 @@ from sse_diffusion.diffusion.guidance import guided_continuous
 from sse_diffusion.diffusion.model import CrystalModel
 
 CELL_BOUND = 4.0
-STREAM_PRIOR_FREE, STREAM_PRIOR_CELL, STREAM_NOISE = 11, 12, 10_000
+STREAM_PRIOR_FREE, STREAM_PRIOR_CELL, STREAM_START, STREAM_NOISE = 11, 12, 13, 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,13 @@ class SamplerConfig:
         temperature: of the discrete choices.
         batch_tokens: orbits per padded batch; results do not depend on it.
         max_rounds: how often crystals that ended in a dead end of the constraints are drawn again.
+        types: checkpoint of structure types that crystals start from; ``None``: everything is left to the diffusion model.
+        typed_share: share of crystals that start from a type when no composition is given; ``None``: as in the training table.
+        role_prior: weight of how often elements take the roles of a type, beside the denoiser's choice.
+        type_temperature: of the choice of a type for a given composition; 0 takes the most probable.
+        refine_steps: network evaluations of crystals that start from a type.
+        start_sigma: noise on a type's mean coordinates from which they are refined, as a fraction of the cell.
+        start_cell_time: time from which its mean cell is refined; 1 forgets it.
     """
 
     name: str = "euler_ancestral"
@@ -46,13 +53,65 @@ class SamplerConfig:
     temperature: float = 1.0
     batch_tokens: int = 768
     max_rounds: int = 50
+    types: str | None = "structure_types"
+    typed_share: float | None = None
+    role_prior: float = 1.0
+    type_temperature: float = 0.5
+    refine_steps: int = 10
+    start_sigma: float = 0.006
+    start_cell_time: float = 0.3
+
+    @property
+    def evaluations(self) -> int:
+        """Most network evaluations that the continuous fields of one crystal cost."""
+        steps = max(self.steps, self.refine_steps) if self.types else self.steps
+        return steps * (1 if self.guidance_continuous == 1.0 else 2)
 
 
-Sampler = Callable[[CrystalModel, OrbitBatch, SamplerConfig, int, Int64[Tensor, " b"]], OrbitBatch]
+@dataclass(frozen=True)
+class Start:
+    """Where the continuous fields set out from, instead of from noise.
+
+    Attributes:
+        free: (b, m, 3) coordinates.
+        cell: (b, 6) logarithmic cell.
+        t, t_cell: (b,) times; noise of that time is added first. 1 forgets the given values.
+    """
+
+    free: Float[Tensor, "b m 3"]
+    cell: Float[Tensor, "b 6"]
+    t: Float[Tensor, " b"]
+    t_cell: Float[Tensor, " b"]
+
+    def select(self, rows: Tensor) -> Start:
+        """The crystals ``rows``."""
+        return Start(self.free[rows], self.cell[rows], self.t[rows], self.t_cell[rows])
+
+    @classmethod
+    def from_noise(cls, batch: OrbitBatch) -> Start:
+        """Nothing is known."""
+        one = torch.ones(len(batch), device=batch.device)
+        return cls(batch.free, batch.cell, one, one)
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """What a sampler is: a function that overwrites coordinates and cell of a batch."""
+
+    def __call__(
+        self, model: CrystalModel, batch: OrbitBatch, config: SamplerConfig, seed: int, index: Int64[Tensor, " b"],
+        start: Start | None = None,
+    ) -> OrbitBatch:  # fmt: skip
+        """Sample; arguments as in :func:`euler_ancestral`."""
 
 
 def euler_ancestral(
-    model: CrystalModel, batch: OrbitBatch, config: SamplerConfig, seed: int, index: Int64[Tensor, " b"]
+    model: CrystalModel,
+    batch: OrbitBatch,
+    config: SamplerConfig,
+    seed: int,
+    index: Int64[Tensor, " b"],
+    start: Start | None = None,
 ) -> OrbitBatch:
     r"""Exponential (DDIM-like) Euler steps with a share of fresh noise (Song et al. 2021; Karras et al. 2022, churn).
 
@@ -66,23 +125,40 @@ def euler_ancestral(
         batch: with group, species and Wyckoff positions; coordinates and cell are overwritten.
         config: steps, churn, guidance.
         seed, index: random streams.
+        start: known coordinates and cells to refine.
     """
-    b, m = batch.mask.shape
+    m = batch.mask.shape[1]
     is_free, atoms = model.is_free(batch), model.atoms(batch)
-    u = uniform(seed, index, STREAM_PRIOR_FREE, (m, 3)).float() * is_free
-    x = normal(seed, index, STREAM_PRIOR_CELL, (6,)) * model.cell_noise.is_free[batch.group]
+    start = start or Start.from_noise(batch)
+    u, x = _set_out(model, batch, start, seed, index)
     times = torch.linspace(1.0, 0.0, config.steps + 1, device=batch.device)
     for step in range(config.steps):
-        t, after = times[step].expand(b), times[step + 1].expand(b)
+        t, after = times[step] * start.t, times[step + 1] * start.t
+        t_cell, after_cell = times[step] * start.t_cell, times[step + 1] * start.t_cell
         noisy = batch.with_(free=u, cell=model.cell_noise.restore(x, batch.group, atoms))
-        output = guided_continuous(model, noisy, x, t, config.guidance_continuous)
+        output = guided_continuous(model, noisy, x, t, t_cell, config.guidance_continuous)
         last = step == config.steps - 1
         churn = 0.0 if last else config.churn
         z = normal(seed, index, STREAM_NOISE + 2 * step, (m, 3)) * is_free
         u = _step_coordinates(model, u, output.free * is_free, t, after, churn, last, z)
         z = normal(seed, index, STREAM_NOISE + 2 * step + 1, (6,)) * model.cell_noise.is_free[batch.group]
-        x = _step_cell(model, x, output.cell, t, after, churn, z)
+        x = _step_cell(model, x, output.cell, t_cell, after_cell, churn, z)
     return batch.with_(free=u, cell=model.cell_noise.restore(x, batch.group, atoms))
+
+
+def _set_out(
+    model: CrystalModel, batch: OrbitBatch, start: Start, seed: int, index: Int64[Tensor, " b"]
+) -> tuple[Float[Tensor, "b m 3"], Float[Tensor, "b 6"]]:
+    """Noisy coordinates and standardised cell at the time of the start; uniform and normal where that is 1."""
+    is_free, m = model.is_free(batch), batch.mask.shape[1]
+    anywhere = uniform(seed, index, STREAM_PRIOR_FREE, (m, 3)).float()
+    z = normal(seed, index, STREAM_START, (m, 3))
+    near = start.free + model.coordinate_noise.sigma(start.t)[:, None, None] * z
+    u = torch.where((start.t < 1.0)[:, None, None], torch.remainder(near, 1.0), anywhere) * is_free
+    noise = normal(seed, index, STREAM_PRIOR_CELL, (6,)) * model.cell_noise.is_free[batch.group]
+    signal, spread = model.cell_noise.signal_and_noise(start.t_cell)
+    known = model.cell_noise.standardise(start.cell, batch.group, model.atoms(batch))
+    return u, torch.where((start.t_cell < 1.0)[:, None], signal * known + spread * noise, noise)
 
 
 def _step_coordinates(

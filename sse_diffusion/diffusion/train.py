@@ -15,7 +15,7 @@ from sse_diffusion.core.errors import ConfigError, OutputError
 from sse_diffusion.core.provenance import git_commit, hash_of_config, package_versions, sha256_of_file
 from sse_diffusion.core.threads import set_threads
 from sse_diffusion.data.datamodule import CrystalDataModule, LoaderConfig
-from sse_diffusion.diffusion.corruption.coordinates import CoordinateNoiseConfig
+from sse_diffusion.diffusion.corruption.coordinates import CoordinateNoise, CoordinateNoiseConfig
 from sse_diffusion.diffusion.corruption.discrete import MaskingConfig
 from sse_diffusion.diffusion.denoiser import DenoiserConfig
 from sse_diffusion.diffusion.encode_dataset import encode_dataset
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
+
+TOLD_TO_END = 128 + signal.SIGTERM
+"""Exit code after SIGTERM, as a shell would report it."""
 
 
 def run_train(cfg: DictConfig) -> int:
@@ -57,15 +60,24 @@ def run_train(cfg: DictConfig) -> int:
         _log_artifact(trainer, out / "model", cfg)
     if interrupted:
         raise KeyboardInterrupt
-    log.info("exported %s", out / "model")
+    if trainer.is_global_zero:
+        log.info("exported %s", out / "model")
     return 0
 
 
 def _fit(trainer: pl.Trainer, module: DiffusionModule, data: CrystalDataModule, resume: str | None) -> bool:
-    """Train; True when the user interrupted it. Lightning would exit with code 1 there and leave Ctrl-C switched off."""
+    """Train; True when the user interrupted it. Lightning would exit with code 1 there and leave Ctrl-C switched off.
+
+    Raises:
+        SystemExit: with code 143 when the job was told to end (SIGTERM) and the state is saved; a batch script may requeue it.
+    """
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
+
     on_ctrl_c = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SIGTERMException as error:
+        raise SystemExit(TOLD_TO_END) from error
     except SystemExit:
         if not trainer.interrupted:
             raise
@@ -81,6 +93,8 @@ def build_training(cfg: DictConfig) -> tuple[DiffusionModule, CrystalDataModule]
     source = OmegaConf.to_container(cfg.data, resolve=True)
     if cfg.checkpoint.start_from:
         model, _ = load_model(cfg.checkpoint.start_from)
+        model.coordinate_noise = CoordinateNoise(build(CoordinateNoiseConfig, cfg.coordinates))
+        model.masking = build(MaskingConfig, cfg.masking)
         model.train()
     else:
         specs = load_condition_specs(list(cfg.conditions))
@@ -190,7 +204,7 @@ def _prepare_folder(cfg: DictConfig) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # several processes probe at once
     except OSError as error:
         raise OutputError(f"cannot write to {out}: {error.strerror}", "choose another folder with out=...") from error
     return out

@@ -70,7 +70,7 @@ def _exact_score(model: CrystalModel) -> Iterator[None]:
     """Replace the network by the exact score of a wrapped normal (mean CENTRE, width WIDTH); the cell has no drift."""
     noise = model.coordinate_noise
 
-    def continuous(batch: OrbitBatch, x_cell: torch.Tensor, t: torch.Tensor) -> ContinuousOutput:
+    def continuous(batch: OrbitBatch, x_cell: torch.Tensor, t: torch.Tensor, t_cell: torch.Tensor) -> ContinuousOutput:
         """Stands in for the network."""
         sigma = noise.sigma(t)[:, None, None].expand_as(batch.free)
         score = wrapped_score(batch.free - CENTRE, (sigma**2 + WIDTH**2).sqrt())

@@ -30,7 +30,7 @@ StatePoint: TypeAlias = tuple[frozenset[str], float | None, float]
 UNIT = "eV/atom"
 MAX_DIAGRAM_ELEMENTS = 7
 """Beyond this a full phase diagram takes minutes (10 elements: 110 s); one composition is then solved as a linear program."""
-SHIPPED_TABLES = {"chgnet-0.3.0": "hull_chgnet-0.3.0.csv.xz"}
+SHIPPED_TABLES = {"chgnet-0.3.0": "hull_chgnet-0.3.0.csv.xz", "chgnet-0.3.0-all": "hull_chgnet-0.3.0-all.csv.xz"}
 """Name -> file in ``sse_diffusion/thermo/assets``."""
 COLUMNS = ("formula", "energy_eV_per_atom", "volume_A3_per_atom", "source", "energy_scheme", "converged")
 """Columns a table must have; ``id`` and ``uncertainty_eV_per_atom`` are optional."""
@@ -48,7 +48,8 @@ class ReferencePhase:
         formula: any formula pymatgen reads.
         energy_eV_per_atom: total energy per atom in ``energy_scheme``.
         volume_A3_per_atom: volume per atom.
-        source: ``computed``, ``heldout`` (same engine and protocol) or ``estimated`` (DFT formation energy converted).
+        source: ``computed``, ``heldout`` (same engine and protocol), ``static`` (same engine, published geometry, shifted by
+            what relaxing changes on average) or ``estimated`` (DFT formation energy converted).
         energy_scheme: name of the energy scale.
         converged: whether the relaxation reached its force threshold.
         id: where it came from.

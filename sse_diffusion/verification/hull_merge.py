@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,18 @@ from sse_diffusion.core.atomic_files import write_json_atomically
 from sse_diffusion.core.config import build
 from sse_diffusion.core.errors import DataError, OutputError
 from sse_diffusion.thermo.hull import ReferencePhase
+from sse_diffusion.verification.hull_static import (
+    check_phases,
+    element_phases,
+    evaluate_static,
+    near_hull_phases,
+    static_rows,
+    static_shift,
+)
 from sse_diffusion.verification.hull_table import (
     FACT_PREFIX,
     PROTOTYPE_PREFIX,
     HullTableConfig,
-    chemistry_class,
     fact_phases,
     read_crystal_table,
     read_records,
@@ -37,6 +44,9 @@ from sse_diffusion.verification.hull_table import (
 
 logger = logging.getLogger(__name__)
 
+Wanted = Callable[[Iterable[str]], bool]
+"""Whether a set of elements belongs to the table."""
+MAX_STATIC_SITES = 52
 STABLE_eV_PER_ATOM = 0.001
 SAME_PHASE_eV_PER_ATOM = 0.03
 """A missing stable phase is not estimated when a computed polymorph lies this close to it in DFT: the estimate is no sharper."""
@@ -82,19 +92,30 @@ def build_table(cfg: Any) -> dict[str, Any]:
     values = dict(cfg)
     compute, engine = bool(values.pop("compute", True)), values.pop("engine", {"name": "chgnet"})
     config = build(HullTableConfig, values)
-    if compute:
-        from sse_diffusion.verification.potential import load_potential
-
-        crystals = read_crystal_table(config.structures_path)
-        phases = fact_phases() + select_phases(crystals, config.e_above_hull_passes, config.max_sites)
-        records = relax_phases(phases[: config.limit or None], load_potential(engine), config)
-    else:
-        records = read_records(config.results_path)
+    records = _compute(config, engine) if compute else read_records(config.results_path)
+    if config.chemistry == "all":
+        records = records + read_records(config.check_path)
     phases_out, summary = merge(records, config)
     write_table(phases_out, config.out_path)
     write_json_atomically(Path(config.out_path).with_suffix("").with_suffix(".json"), summary)
     logger.info("%s: %s", config.out_path, summary["counts"])
     return summary
+
+
+def _compute(config: HullTableConfig, engine: Any) -> list[dict[str, Any]]:
+    """Relax what has no record yet; with ``chemistry=all`` also the elements, a random sample, and the static energies."""
+    from sse_diffusion.verification.potential import load_potential
+
+    crystals, potential = read_crystal_table(config.structures_path), load_potential(engine)
+    phases = fact_phases() + select_phases(crystals, config.e_above_hull_passes, config.max_sites)
+    records = relax_phases(phases[: config.limit or None], potential, config)
+    if config.chemistry == "all":
+        above = max(config.e_above_hull_passes)
+        check = check_phases(crystals, above, config.max_sites, config.check_count) + element_phases(config.elements_path)
+        relax_phases(check[: config.limit or None], potential, replace(config, results_path=config.check_path))
+        near = near_hull_phases(crystals, above, MAX_STATIC_SITES)
+        evaluate_static(near[: config.limit or None], potential, config.static_path)
+    return records
 
 
 def merge(records: list[dict[str, Any]], config: HullTableConfig) -> tuple[list[ReferencePhase], dict[str, Any]]:
@@ -108,26 +129,33 @@ def merge(records: list[dict[str, Any]], config: HullTableConfig) -> tuple[list[
     if len(schemes) != 1:
         raise DataError(f"records of {len(schemes)} energy schemes in {config.results_path}", "one results file per engine")
     (scheme,) = schemes
-    dft = _read_dft(config.energies_path)
+    dft = _read_dft(config.energies_path, config.covers)
     table = [_computed(record, scheme) for record in usable]
-    heldout = _read_heldout(config.heldout_path, scheme)
+    heldout = _read_heldout(config.heldout_path, scheme, config.covers)
     table += heldout
-    formation = {r["id"]: r["mp_formation_energy"] for r in usable} | {i: row[1] for i, row in dft.items()}
-    pairs = [(phase, formation[phase.id]) for phase in table if phase.converged and formation.get(phase.id) is not None]
+    static = read_records(config.static_path) if config.chemistry == "all" else []
+    relaxed = {phase.id: phase.energy_eV_per_atom for phase in table if phase.converged}
+    table += static_rows([r for r in static if r["energy_scheme"] == scheme], relaxed, scheme)
+    formation = {r["id"]: r["mp_formation_energy"] for r in usable + static} | {i: row[1] for i, row in dft.items()}
+    sound = [phase for phase in table if phase.converged or phase.source == "static"]
+    pairs = [(phase, formation[phase.id]) for phase in sound if formation.get(phase.id) is not None]
     level = fit_linear((_fractions(p.formula), p.energy_eV_per_atom - e) for p, e in pairs)
     volume = fit_linear((_fractions(p.formula), p.volume_A3_per_atom) for p in table)
-    estimated = _estimate(table, formation, dft, _read_compositions(config.compositions_path), level, volume, scheme)
+    compositions = _read_compositions(config.compositions_path, config.covers)
+    estimated = _estimate(table, formation, dft, compositions, level, volume, scheme)
     summary = {
         "energy_scheme": scheme,
         "records": len(records),
         "failed": len(records) - len(usable),
         "unconverged": sum(not r["converged"] for r in usable),
-        "counts": {s: sum(p.source == s for p in table + estimated) for s in ("computed", "heldout", "estimated")},
+        "counts": {s: sum(p.source == s for p in table + estimated) for s in ("computed", "heldout", "static", "estimated")},
         "overlap_heldout": overlap(table),
         "formation_energy_offset": formation_offset(table, formation),
         "level_fit": asdict(level),
         "volume_fit": asdict(volume),
     }
+    if static:
+        summary["static_shift"] = asdict(static_shift(static, relaxed))
     kept = _lowest(table + estimated)
     summary["rows"] = len(kept)
     return kept, summary
@@ -243,7 +271,7 @@ def _estimate(
     estimated = []
     for identifier, formula, energy in wanted:
         fractions = _fractions(formula)
-        if len(fractions) == 1 or chemistry_class(fractions) is None or not level.covers(fractions):
+        if len(fractions) == 1 or not level.covers(fractions):
             continue
         represented = energy > known.get(formula, math.inf) - SAME_PHASE_eV_PER_ATOM
         # The engine's own energy of a published structure beats an estimate.
@@ -279,7 +307,7 @@ def _computed(record: Mapping[str, Any], scheme: str) -> ReferencePhase:
     )
 
 
-def _read_heldout(path: str, scheme: str) -> list[ReferencePhase]:
+def _read_heldout(path: str, scheme: str, wanted: Wanted) -> list[ReferencePhase]:
     if not path:
         return []
     rows = _read_csv(path, ("material_id", "formula", "chgnet_energy_per_atom", "volume_per_atom", "converged"))
@@ -294,21 +322,21 @@ def _read_heldout(path: str, scheme: str) -> list[ReferencePhase]:
             str(r.material_id),
         )
         for r in rows
-        if chemistry_class(_fractions(r.formula)) is not None
+        if wanted(_fractions(r.formula))
     ]
 
 
-def _read_dft(path: str) -> dict[str, tuple[str, float, float]]:
-    """Id -> (reduced formula, formation energy, energy above hull) within the electrolyte chemistry."""
+def _read_dft(path: str, wanted: Wanted) -> dict[str, tuple[str, float, float]]:
+    """Id -> (reduced formula, formation energy, energy above hull) within the wanted chemistry."""
     rows = _read_csv(path, ("material_id", "formula", "formation_energy_per_atom", "e_above_hull"))
     return {
         str(r.material_id): (_reduced(r.formula), float(r.formation_energy_per_atom), float(r.e_above_hull))
         for r in rows
-        if chemistry_class(_fractions(r.formula)) is not None
+        if wanted(_fractions(r.formula))
     }
 
 
-def _read_compositions(path: str) -> dict[str, float]:
+def _read_compositions(path: str, wanted: Wanted) -> dict[str, float]:
     """Reduced formula -> mapped formation energy of compositions on the older hull (decomposition energy <= 1 meV/atom)."""
     if not path:
         return {}
@@ -316,7 +344,7 @@ def _read_compositions(path: str) -> dict[str, float]:
     return {
         _reduced(r.formula): float(r.Ef_mapped_to_mp20_scheme)
         for r in rows
-        if STABLE_eV_PER_ATOM >= r.Ed_mp2019 and chemistry_class(_fractions(r.formula)) is not None
+        if STABLE_eV_PER_ATOM >= r.Ed_mp2019 and wanted(_fractions(r.formula))
     }
 
 

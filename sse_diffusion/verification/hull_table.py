@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from sse_diffusion.core.errors import DataError, OutputError
+from sse_diffusion.core.errors import ConfigError, DataError, OutputError
 from sse_diffusion.core.results import Status
 from sse_diffusion.verification.relax import RelaxConfig, relax
 
@@ -48,6 +48,11 @@ class HullTableConfig:
         max_sites: larger cells are left out.
         fmax_eV_per_A, max_steps: relaxation protocol.
         limit: at most this many phases (0 = all), for trials.
+        chemistry: ``electrolytes`` (:data:`ELECTROLYTE_ELEMENTS`) or ``all``; ``all`` also uses the keys below.
+        elements_path: JSON of element structures, see ``element_phases`` of hull_static; empty = none.
+        static_path: JSON lines of energies at the published geometry, of every phase within the last pass; appended.
+        check_path: JSON lines of the relaxed elements and of the random compounds that the static energies are checked on.
+        check_count: how many such compounds.
     """
 
     structures_path: str
@@ -61,6 +66,20 @@ class HullTableConfig:
     fmax_eV_per_A: float = 0.05
     max_steps: int = 150
     limit: int = 0
+    chemistry: Literal["electrolytes", "all"] = "electrolytes"
+    elements_path: str = ""
+    static_path: str = "runs/hull/chgnet-0.3.0-static.jsonl"
+    check_path: str = "runs/hull/chgnet-0.3.0-outside.jsonl"
+    check_count: int = 220
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown chemistry (ConfigError)."""
+        if self.chemistry not in ("electrolytes", "all"):
+            raise ConfigError(f"chemistry is {self.chemistry!r}", "choose electrolytes or all")
+
+    def covers(self, elements: Iterable[str]) -> bool:
+        """Whether a chemistry belongs to the table."""
+        return self.chemistry == "all" or chemistry_class(elements) is not None
 
 
 @dataclass(frozen=True)
@@ -125,7 +144,7 @@ def select_phases(frame: Any, passes: Sequence[float], max_sites: int) -> list[P
             rank = (0, first_pass) if order == 0 else (1 + first_pass, order)
             ranked.append(((*rank, int(row.nsites), str(row.material_id)), row))
     ranked.sort(key=lambda pair: pair[0])
-    return [_phase(row) for _, row in ranked]
+    return [phase_of_row(row) for _, row in ranked]
 
 
 def fact_phases() -> list[Phase]:
@@ -219,7 +238,8 @@ def _relax_one(phase: Phase, potential: Potential, protocol: RelaxConfig) -> dic
     }
 
 
-def _phase(row: Any) -> Phase:
+def phase_of_row(row: Any) -> Phase:
+    """A row of the crystal table (pandas named tuple) as a phase."""
     from pymatgen.core import Lattice, Structure
 
     lattice = Lattice.from_parameters(row.a, row.b, row.c, row.alpha, row.beta, row.gamma)

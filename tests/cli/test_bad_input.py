@@ -45,6 +45,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape) * 0.3)
+    model.cell_noise.mean[:, -1] = 1.0  # some 20 A^3 per atom: random weights must not make cells that CIF cannot hold
+    model.cell_noise.std.fill_(0.1)
     folder = tmp_path_factory.mktemp("model") / "tiny"
     save_model(model, folder)
     return folder

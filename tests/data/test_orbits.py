@@ -73,7 +73,7 @@ def test_random_triclinic_crystals_come_back(seed: int, n: int) -> None:
         assert sorted(z) == sorted(rebuilt.atomic_numbers)
         assert rebuilt.volume == pytest.approx(original.volume, rel=0.02)
         if orbits.group == 1:
-            assert_same_shells(original, rebuilt, 3.5, atol=1e-4)
+            assert_same_shells(original, rebuilt, 7.1, atol=1e-4)  # the longest edge: no cell is without neighbours
 
 
 def test_a_small_distortion_is_symmetrised_and_a_large_one_kept() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from sse_diffusion.core.errors import CheckpointError
 from sse_diffusion.diffusion.generate import sample_batch
-from sse_diffusion.diffusion.model import CrystalModel, load_model, save_model
+from sse_diffusion.diffusion.model import SINCE_VERSION_2, CrystalModel, load_model, save_model
 from sse_diffusion.diffusion.sample import checkpoint_specs
 from sse_diffusion.diffusion.samplers import SamplerConfig
 from sse_diffusion.thermo.request import Chemistry, Request
@@ -99,3 +100,24 @@ def test_a_config_without_a_model_says_so(random_model: CrystalModel, tmp_path: 
     path.write_text(json.dumps(record))
     with pytest.raises(CheckpointError, match="does not describe a model"):
         load_model(tmp_path / "m")
+
+
+def test_format_1_means_what_it_meant(random_model: CrystalModel, tmp_path: Path) -> None:
+    """Parameters that came with format 2 are added so that they contribute nothing."""
+    from safetensors.torch import load_file, save_file
+
+    save_model(random_model, tmp_path / "old")
+    weights, config = tmp_path / "old" / "weights.safetensors", tmp_path / "old" / "config.json"
+    kept = {k: v for k, v in load_file(weights).items() if not k.startswith(SINCE_VERSION_2)}
+    assert len(kept) < len(load_file(weights))
+    save_file(kept, weights)
+    written = json.loads(config.read_text())
+    config.write_text(json.dumps({**written, "version": 1, "weights_sha256": sha256(weights.read_bytes()).hexdigest()}))
+    old, _ = load_model(tmp_path / "old")
+    conditions = old.null_conditions(2)
+    conditions["composition"][:, 8] = 2.0
+    silent = [
+        old.denoiser.conditions.elements["composition"](conditions["composition"]),
+        old.denoiser.time_cell(torch.rand(2, 64)),
+    ]
+    assert all(not part.any() for part in silent)

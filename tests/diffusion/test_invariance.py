@@ -18,7 +18,8 @@ def outputs(model: CrystalModel, crystals: list[Orbits], t: float = 0.4) -> Cont
     batch = OrbitBatch.from_orbits(crystals, model.null_conditions(len(crystals)))
     x = model.cell_noise.standardise(batch.cell, batch.group, model.atoms(batch))
     with torch.no_grad():
-        return model.denoiser.continuous(batch, x, torch.full((len(crystals),), t))
+        times = torch.full((len(crystals),), t)
+        return model.denoiser.continuous(batch, x, times, 0.5 * times)
 
 
 def random_crystal(group: int, rng: np.random.Generator, n_orbits: int = 3) -> Orbits:

@@ -170,14 +170,25 @@ def test_gradient_accumulation_resumes_exactly_too(config, tmp_path: Path, monke
 def test_every_batch_has_noise_of_its_own(config, out_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     streams, original = [], Objective.__call__
 
-    def call(self, model, batch, seed, step):
-        streams.append((seed, step))
-        return original(self, model, batch, seed, step)
+    def call(self, model, batch, seed, step, part=0, parts=1):
+        streams.append((seed, step, part, parts))
+        return original(self, model, batch, seed, step, part, parts)
 
     monkeypatch.setattr(Objective, "__call__", call)
     run_train(config(out_dir, "trainer.max_steps=2", "trainer.accumulate_grad_batches=2", "trainer.val_check_interval=4"))
-    assert [step for seed, step in streams if seed == 0] == [0, 1, 2, 3]
-    assert {seed for seed, _ in streams} == {0, VALIDATION_SEED}
+    assert [where for seed, *where in streams if seed == 0] == [[0, 0, 2], [0, 1, 2], [1, 0, 2], [1, 1, 2]]
+    assert {seed for seed, *_ in streams} == {0, VALIDATION_SEED}
+
+
+def test_accumulation_in_parts_is_the_same_run(uninterrupted: Path, config, out_dir: Path) -> None:
+    """Every batch is computed in three parts; what a step does, and what is logged, stays what it was."""
+    run_train(config(out_dir, "trainer.max_steps=8", "trainer.accumulate_grad_batches=3", "trainer.val_check_interval=9"))
+    one, other = logged(uninterrupted), logged(out_dir)
+    assert sorted(other) == sorted(one)
+    for step, values in one.items():
+        assert other[step] == pytest.approx(values, rel=2e-5), step
+    seen = [json.loads((out / "model" / "metrics.json").read_text())["crystals_seen"] for out in (uninterrupted, out_dir)]
+    assert seen[0] == seen[1]
 
 
 def test_the_averaged_weights_follow_the_model(uninterrupted: Path) -> None:

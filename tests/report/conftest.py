@@ -152,7 +152,7 @@ def summary_of(rows: list[dict[str, object]]) -> dict[str, object]:
         "peak_memory_gb": 3.214,
         "seconds_total": 612.4,
         "seed": 0,
-        "checkpoint": "mp_small",
+        "checkpoint": "mp_base",
         "checkpoint_sha256": "9f2c" * 16,
         "seconds": {"sample": 41.2, "structure": 1.9, "unique": 2.2, "static": 31.0, "relax": 182.6, "md_gate": 351.2},
         "versions": {"python": "3.11.2", "sse-diffusion": "0.1.0", "torch": "2.13.0", "chgnet": "0.4.2"},

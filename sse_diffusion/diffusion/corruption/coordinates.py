@@ -56,6 +56,11 @@ class CoordinateNoise(nn.Module):
         low, high = math.log(self.config.sigma_min), math.log(self.config.sigma_max)
         return torch.exp(low + (high - low) * t)
 
+    def time_of(self, sigma: float) -> float:
+        """Inverse of :meth:`sigma`, within [0, 1]."""
+        low, high = math.log(self.config.sigma_min), math.log(self.config.sigma_max)
+        return min(1.0, max(0.0, (math.log(max(sigma, 1e-9)) - low) / (high - low)))
+
     def norm(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Root mean square of sigma grad log p at time t (linear interpolation of the table)."""
         position = t.clamp(0, 1) * (len(self.norm_table) - 1)

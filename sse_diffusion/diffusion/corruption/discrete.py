@@ -41,6 +41,10 @@ class Masked:
     wyckoff: Bool[Tensor, "b m"]
     weight: Float[Tensor, " b"]
 
+    def select(self, rows: Tensor | slice) -> Masked:
+        """The crystals ``rows``."""
+        return Masked(self.batch.select(rows), self.group[rows], self.species[rows], self.wyckoff[rows], self.weight[rows])
+
 
 def mask_fields(
     batch: OrbitBatch,

@@ -1,0 +1,1 @@
+"""What the field measures on generated crystals, each number with its interval: rates, matches, coverage, distributions, hull."""
