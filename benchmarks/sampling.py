@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -31,7 +31,7 @@ from sse_diffusion.core.errors import ChemistryError
 from sse_diffusion.core.orbits import Orbits
 from sse_diffusion.data.dataset import OrbitDataset
 from sse_diffusion.diffusion.decode import decode, draw_size
-from sse_diffusion.diffusion.generate import sample_batch
+from sse_diffusion.diffusion.generate import sample_batch, similar_sizes
 from sse_diffusion.diffusion.hard_chemistry import HardChemistry
 from sse_diffusion.diffusion.model import CrystalModel, load_model
 from sse_diffusion.diffusion.samplers import SamplerConfig, sampler
@@ -41,27 +41,16 @@ from sse_diffusion.thermo.request import Request
 SIZES = (5, 10, 20, 40, 52)
 
 
-def similar(size: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Positions in padded batches of similar size, as `sse sample` makes them."""
-    order, low = size.argsort(kind="stable"), 0
-    while low < len(order):
-        high = low + 1
-        while high < len(order) and (high + 1 - low) * (size[order[high]] + 1) <= batch_tokens:
-            high += 1
-        yield order[low:high]
-        low = high
-
-
 @torch.no_grad()
 def sample_like(model: CrystalModel, dataset: OrbitDataset, rows: np.ndarray, config: SamplerConfig, seed: int) -> list[Orbits]:
     """As many crystals as ``rows``, paying for both stages at the sizes of those rows (see the module)."""
-    chemistry, size, made = HardChemistry.from_chemistry(Chemistry()), dataset.n_orbits[rows], []
+    chemistry, size, made = HardChemistry.from_chemistry(Chemistry()), torch.from_numpy(dataset.n_orbits[rows]), []
     nulls = model.null_conditions(len(rows))
     draw_size(model, nulls, chemistry, seed, torch.arange(len(rows)), config.guidance, config.temperature)
-    for part in similar(size, config.batch_tokens):
-        index, known = torch.from_numpy(part), {k: v[: len(part)] for k, v in nulls.items()}
-        decode(model, known, chemistry, seed, index, torch.from_numpy(size[part]), config.guidance, config.temperature)
-        batch = dataset.__getitems__(rows[part].tolist()).with_(conditions=known)
+    for index in similar_sizes(size, config.batch_tokens):
+        known = {k: v[: len(index)] for k, v in nulls.items()}
+        decode(model, known, chemistry, seed, index, size[index], config.guidance, config.temperature)
+        batch = dataset.__getitems__(rows[index.numpy()].tolist()).with_(conditions=known)
         made += sampler(config.name)(model, batch, config, seed, index).to_orbits()
     return made
 

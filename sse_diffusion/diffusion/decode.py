@@ -198,7 +198,9 @@ class _Decoder:
         allowed &= self.chemistry.still_required(batch.species[rows], masked)
         if self.chemistry.charge_neutral and not self.chemistry.prescribed:
             for k in torch.nonzero(masked == 1).flatten().tolist():
-                allowed[k] &= self._balancing(batch, int(rows[k]), int(slot[k])).to(allowed.device)
+                row = int(rows[k])
+                atoms = self.primitive[batch.wyckoff[row]] * batch.mask[row]
+                allowed[k] &= self.chemistry.balancing(batch.species[row].tolist(), atoms.tolist()).to(allowed.device)
         for k, row in enumerate(rows.tolist()) if ledgers else ():
             position = int(batch.wyckoff[row, slot[k]])
             fits = torch.zeros_like(allowed[k])
@@ -208,15 +210,6 @@ class _Decoder:
         for k, row in enumerate(rows.tolist()) if ledgers else ():
             ledgers[row] = ledgers[row].after(int(batch.wyckoff[row, slot[k]]), int(chosen[k])) or ledgers[row]
         return chosen
-
-    def _balancing(self, batch: OrbitBatch, row: int, slot: int) -> Tensor:
-        """Elements that complete a crystal, all of whose positions and other species are known, to a neutral one."""
-        atoms = self.primitive[batch.wyckoff[row]].tolist()
-        counts: dict[int, int] = {}
-        for z, n in zip(batch.species[row].tolist(), atoms, strict=True):
-            if z != MASKED_SPECIES:
-                counts[z] = counts.get(z, 0) + n
-        return self.chemistry.balancing(counts, atoms[slot])
 
     def _pick(self, score: Float[Tensor, "r c"], allowed: Tensor, rows: Tensor, u: Tensor) -> Int64[Tensor, " r"]:
         possible = allowed.any(-1)

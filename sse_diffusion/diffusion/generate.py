@@ -178,7 +178,7 @@ class Task:
         c = self.config
         some = {k: v[rest] for k, v in conditions.items()}
         size = draw_size(self.model, some, self.chemistry, self.seed, stream[rest], c.guidance, c.temperature)
-        for part in _similar_sizes(size, c.batch_tokens):
+        for part in similar_sizes(size, c.batch_tokens):
             rows = rest[part]
             given = {k: v[rows] for k, v in conditions.items()}
             yield rows, decode(
@@ -190,7 +190,7 @@ class Task:
     ) -> Iterator[tuple[Tensor, Decoded, Start | None]]:
         c, lib = self.config, source.library
         size = torch.from_numpy(lib.start[1:] - lib.start[:-1])[proposal.types[typed.cpu()]]
-        for part in _similar_sizes(size, c.batch_tokens):
+        for part in similar_sizes(size, c.batch_tokens):
             rows = typed[part]
             given = {k: v[rows] for k, v in conditions.items()}
             mine = proposal.rows(rows.cpu())
@@ -215,8 +215,8 @@ def _start_of(model: CrystalModel, batch: OrbitBatch, config: SamplerConfig) -> 
     return Start(batch.free, cell, *(torch.full((b,), t, device=batch.device) for t in times))
 
 
-def _similar_sizes(size: Int64[Tensor, " b"], batch_tokens: int) -> Iterator[Int64[Tensor, " r"]]:
-    """Rows in batches of similar size, so that little is padded."""
+def similar_sizes(size: Int64[Tensor, " b"], batch_tokens: int) -> Iterator[Int64[Tensor, " r"]]:
+    """Rows of crystals of ``size`` orbits in batches of similar size, so that little is padded."""
     order = size.argsort(stable=True)
     low = 0
     while low < len(order):

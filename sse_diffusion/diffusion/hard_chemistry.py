@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sse_diffusion.core.errors import ChemistryError
-from sse_diffusion.core.orbit_batch import MAX_SPECIES
+from sse_diffusion.core.orbit_batch import MASKED_SPECIES, MAX_SPECIES
 from sse_diffusion.core.wyckoff import N_GROUPS
 from sse_diffusion.diffusion.condition_tensors import atomic_numbers
 from sse_diffusion.diffusion.counting import can_complete
@@ -103,8 +103,17 @@ class HardChemistry:
         mask[list(self.allowed)] = True
         return mask
 
-    def balancing(self, counts: dict[int, int], multiplicity: int) -> Bool[Tensor, " z"]:
-        """(95,) elements that make a composition charge neutral when ``multiplicity`` atoms of them complete it."""
+    def balancing(self, species: Sequence[int], atoms: Sequence[int]) -> Bool[Tensor, " z"]:
+        """(95,) elements that, put on every masked orbit, make a crystal charge neutral.
+
+        Args:
+            species: atomic number of each orbit, ``MASKED_SPECIES`` where it is to be chosen.
+            atoms: atoms of each orbit, in any cell.
+        """
+        counts: dict[int, int] = {}
+        for z, n in zip(species, atoms, strict=True):
+            counts[z] = counts.get(z, 0) + n
+        multiplicity = counts.pop(MASKED_SPECIES, 0)
         mask = torch.zeros(MAX_SPECIES + 1, dtype=torch.bool)
         for z in self.allowed:
             completed = {**counts, z: counts.get(z, 0) + multiplicity}

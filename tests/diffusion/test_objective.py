@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from sse_diffusion.core.orbits import Orbits
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.corruption.discrete import Masked, MaskingConfig, mask_fields
 from sse_diffusion.diffusion.model import CrystalModel
-from sse_diffusion.diffusion.objective import FIELDS, Objective, ObjectiveConfig, _Draws, composition_of
+from sse_diffusion.diffusion.objective import FIELDS, TYPICAL_BATCH, Objective, ObjectiveConfig, _Draws, composition_of
 
 GROUPS = (225, 62, 1, 14, 166, 198)
 
@@ -62,6 +63,19 @@ def test_the_total_is_the_weighted_sum(random_model: CrystalModel, batch: OrbitB
     with torch.no_grad():
         result = Objective(config)(random_model, batch, 0, 1)
     assert result.total.item() == pytest.approx(sum(k * result.fields[f].item() for k, f in enumerate(FIELDS, 1)), rel=1e-5)
+
+
+def test_sizes_weigh_by_crystal_whatever_batch_they_come_in(
+    random_model: CrystalModel, batch: OrbitBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of large crystals are short: the size loss is a sum over crystals, not a mean over those of the batch."""
+    bins = random_model.denoiser.config.max_orbits + 1
+    monkeypatch.setattr(
+        random_model.denoiser, "size_logits", lambda conditions: torch.zeros(len(conditions["composition"]), bins)
+    )
+    for part in (batch, batch.select(slice(0, 2))):
+        expected = len(part) * math.log(bins) / TYPICAL_BATCH
+        assert losses(random_model, part, 0)["size"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_noise_belongs_to_seed_and_step(random_model: CrystalModel, batch: OrbitBatch) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, fields
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +22,7 @@ from sse_diffusion.core.errors import DataError
 from sse_diffusion.core.orbits import Orbits
 from sse_diffusion.core.provenance import git_commit, package_versions
 from sse_diffusion.core.threads import set_threads
+from sse_diffusion.data.splits import reduced_formula
 from sse_diffusion.diffusion.structure_types.fit import FitConfig, Lesson, answers, count_role_elements, fit_scorer, lessons, nll
 from sse_diffusion.diffusion.structure_types.grouping import Kind, buckets, primitive_counts, sort_into_kinds
 from sse_diffusion.diffusion.structure_types.library import MAX_ROLES, TypeLibrary
@@ -138,10 +137,7 @@ def _train(library: TypeLibrary, taught: list[Lesson], config: BuildConfig, feat
 
 def held_out_formulas(compositions: Sequence[dict[int, int]], share: float, seed: int) -> np.ndarray:
     """(n,) True for the crystals of a random share of the reduced formulas."""
-    reduced = []
-    for c in compositions:
-        divisor = reduce(math.gcd, c.values())
-        reduced.append(tuple(sorted((z, n // divisor) for z, n in c.items())))
+    reduced = [reduced_formula(np.repeat(list(c), list(c.values()))) for c in compositions]
     names = {key: i for i, key in enumerate(dict.fromkeys(reduced))}
     chosen: np.ndarray = np.random.default_rng(seed).random(len(names)) < share
     return chosen[np.array([names[key] for key in reduced])]

@@ -43,7 +43,7 @@ def decorate(
         here = role[rows] == order[rows, step, None]
         score = _role_score(guided_discrete(model, part, guidance).species, here) + prior[rows, order[rows, step]]
         left = n_roles[rows] - step
-        allowed, kept = _allowed(model, part, here, left, chemistry, score)
+        allowed, kept = _allowed(model, part, left, chemistry, score)
         possible = allowed.any(-1)
         alive[rows[~possible]] = False
         masked = torch.where(allowed | ~possible[:, None], kept, torch.full_like(kept, -torch.inf))
@@ -69,7 +69,7 @@ def _role_score(logits: Float[Tensor, "b m 95"], here: Bool[Tensor, "b m"]) -> F
 
 
 def _allowed(
-    model: CrystalModel, batch: OrbitBatch, here: Tensor, left: Tensor, chemistry: HardChemistry, score: Tensor
+    model: CrystalModel, batch: OrbitBatch, left: Tensor, chemistry: HardChemistry, score: Tensor
 ) -> tuple[Bool[Tensor, "b 95"], Float[Tensor, "b 95"]]:
     """Elements that may be chosen, and the score with the forbidden ones' share redistributed."""
     allowed = chemistry.species_mask(score.device)[None].expand_as(score).clone()
@@ -81,9 +81,5 @@ def _allowed(
     if chemistry.charge_neutral:
         atoms = model.multiplicity[batch.wyckoff] * batch.mask
         for k in torch.nonzero(left == 1).flatten().tolist():
-            counts: dict[int, int] = {}
-            for z, n in zip(batch.species[k].tolist(), atoms[k].tolist(), strict=True):
-                if z != MASKED_SPECIES:
-                    counts[z] = counts.get(z, 0) + n
-            allowed[k] &= chemistry.balancing(counts, int((atoms[k] * here[k]).sum())).to(allowed.device)
+            allowed[k] &= chemistry.balancing(batch.species[k].tolist(), atoms[k].tolist()).to(allowed.device)
     return allowed, kept

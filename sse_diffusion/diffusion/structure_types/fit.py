@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from sse_diffusion.diffusion.structure_types.grouping import Kind
 from sse_diffusion.diffusion.structure_types.library import TypeLibrary
 from sse_diffusion.diffusion.structure_types.scorer import Prepared, Question, TypeScorer, elements_by_frequency, question
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
@@ -32,9 +29,9 @@ class FitConfig:
         seed: of initial weights, order and dropout.
     """
 
-    epochs: int = 30
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.02
+    epochs: int = 6
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.1
     batch: int = 256
     seed: int = 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from sse_diffusion.diffusion.hard_chemistry import HardChemistry
 from sse_diffusion.diffusion.structure_types.library import TypeLibrary
 from sse_diffusion.diffusion.structure_types.prior import role_log_odds, type_weights
 from sse_diffusion.diffusion.structure_types.scorer import (
+    Prepared,
     ScorerConfig,
     TypeScorer,
     elements_by_frequency,
@@ -67,6 +68,11 @@ class StructureTypes:
         self.role_elements, self.untyped = role_elements, untyped
         self._log_odds = torch.tensor(role_log_odds(scorer.library, role_elements), dtype=torch.float32)
 
+    @cached_property
+    @torch.no_grad()
+    def _prepared(self) -> Prepared:
+        return self.scorer.prepare()
+
     @torch.no_grad()
     def propose(
         self,
@@ -108,11 +114,10 @@ class StructureTypes:
         elements = torch.zeros(len(compositions), width, dtype=torch.long)
         surprisal = torch.zeros(len(compositions))
         ordered = [elements_by_frequency(c) for c in compositions]
-        prepared = self.scorer.prepare()
         for signature in {s for s, _ in ordered}:
             rows = [i for i, (s, _) in enumerate(ordered) if s == signature]
             asked = question(self.library, signature, [ordered[i][1] for i in rows])
-            logs = self.scorer(asked, prepared)
+            logs = self.scorer(asked, self._prepared)
             if logs.shape[1] == 1:
                 continue
             biased = logs.clone()

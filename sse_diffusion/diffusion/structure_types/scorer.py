@@ -41,7 +41,7 @@ class ScorerConfig:
 
     width: int = 96
     hidden: int = 192
-    dropout: float = 0.2
+    dropout: float = 0.35
 
 
 @dataclass(frozen=True)
