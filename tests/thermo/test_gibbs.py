@@ -42,8 +42,16 @@ def test_descriptor_by_hand():
 def test_pressure_adds_pv_and_elements_stay_at_zero():
     composition = Composition("LiCl")
     ambient = formation_gibbs_eV_per_atom(composition, -2.0, 17.0, 300.0)
-    assert formation_gibbs_eV_per_atom(composition, -2.0, 17.0, 300.0, 160.21766208) - ambient == pytest.approx(17.0)
+    assert formation_gibbs_eV_per_atom(composition, -2.0, 17.0, 300.0, 1.6021766208) - ambient == pytest.approx(0.17)
     assert formation_gibbs_eV_per_atom(Composition("Li"), 0.0, 20.0, 900.0) == 0.0
+    carbon_dioxide = [formation_gibbs_eV_per_atom(Composition("CO2"), -1.4, 16.0, 300.0, p) for p in (0.0, 1.6021766208)]
+    assert carbon_dioxide[1] - carbon_dioxide[0] == pytest.approx(0.16)  # a measured gas feels pressure as its solid
+
+
+@pytest.mark.parametrize("pressure", [-0.01, 10.01, float("nan"), 160.0])
+def test_pressure_out_of_range_is_refused(pressure):
+    with pytest.raises(ConfigError, match="10 GPa"):
+        formation_gibbs_eV_per_atom(Composition("LiCl"), -2.0, 17.0, 300.0, pressure)
 
 
 def test_entropy_makes_gases_pull_the_gibbs_energy_up():

@@ -191,10 +191,11 @@ class HullStage(BaseStage):
         return member.values.get("energy_eV_per_atom")
 
     def prepare(self, missing: Sequence[Member], members: Sequence[Member], context: FunnelContext) -> None:
-        """Load both; refuse a temperature that the Gibbs energies do not cover before any candidate is tried."""
-        from sse_diffusion.thermo.gibbs import check_temperature
+        """Load both; refuse a state point that the Gibbs energies do not cover before any candidate is tried."""
+        from sse_diffusion.thermo.gibbs import check_pressure, check_temperature
 
         check_temperature(context.temperature_K)
+        check_pressure(context.pressure_GPa)
         _ = context.hull, context.potential
 
     def evaluate(self, member: Member, context: FunnelContext) -> StageOutcome:
