@@ -27,7 +27,7 @@ SCHEMAS = {
 NODES = {
     "denoiser": "sse_diffusion.diffusion.denoiser:DenoiserConfig",
     "objective": "sse_diffusion.diffusion.objective:ObjectiveConfig",
-    "optimiser": "sse_diffusion.diffusion.lightning_module:OptimiserConfig",
+    "optimiser": "sse_diffusion.diffusion.optimiser:OptimiserConfig",
     "coordinates": "sse_diffusion.diffusion.corruption.coordinates:CoordinateNoiseConfig",
     "masking": "sse_diffusion.diffusion.corruption.discrete:MaskingConfig",
     "loader": "sse_diffusion.data.datamodule:LoaderConfig",

@@ -11,10 +11,11 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from sse_diffusion.core.errors import DataError
-from sse_diffusion.data.buckets import BucketStream
-from sse_diffusion.data.dataset import OrbitDataset, build_dataset
+from sse_diffusion.core.errors import ConfigError, DataError
+from sse_diffusion.data.buckets import BucketStream, Views
+from sse_diffusion.data.dataset import OrbitDataset, build_dataset, cache_file
 from sse_diffusion.data.sources import load_source
+from sse_diffusion.data.views import with_p1_views
 
 Encoder = Callable[[OrbitDataset], dict[str, Tensor]]
 
@@ -27,6 +28,8 @@ class LoaderConfig:
         max_tokens: size budget of the batch of one optimiser step, which all processes and accumulated parts share
             (see :func:`sse_diffusion.data.buckets.padded_cost`).
         max_orbits: crystals with more orbits are left out of training (counted in the log).
+        p1_share: share of the crystals that an epoch shows as their P1 view (:mod:`sse_diffusion.data.views`), drawn anew for
+            every epoch; views with more than ``max_orbits`` atoms are not shown.
         seed: of the shuffling.
         workers: processes for parsing.
         cache_dir: where parsed tables are kept; ``null`` keeps none.
@@ -34,9 +37,14 @@ class LoaderConfig:
 
     max_tokens: int = 2048
     max_orbits: int = 64
+    p1_share: float = 0.0
     seed: int = 0
     workers: int = 2
     cache_dir: str | None = ".cache/sse_diffusion"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.p1_share <= 1.0:
+            raise ConfigError(f"loader.p1_share={self.p1_share} is no share", "give a number between 0 and 1")
 
 
 class _Split(Subset):
@@ -63,6 +71,7 @@ class CrystalDataModule(pl.LightningDataModule):
         super().__init__()
         self.source, self.config, self.encode = source, config, encode
         self._dataset: OrbitDataset | None = None
+        self._with_views: OrbitDataset | None = None
 
     @property
     def dataset(self) -> OrbitDataset:
@@ -87,19 +96,47 @@ class CrystalDataModule(pl.LightningDataModule):
             raise DataError(f"the data set has no {split!r} rows", "check the split column, or data.splits")
         return rows
 
+    @property
+    def with_views(self) -> OrbitDataset:
+        """:attr:`dataset`, followed by the P1 view of every crystal; made at first use."""
+        if self._with_views is None:
+            self._with_views = with_p1_views(self.dataset, cache_file(self.dataset.rows, self.config.cache_dir, "p1-views"))
+        return self._with_views
+
+    def shown(self, split: str) -> tuple[OrbitDataset, np.ndarray, np.ndarray | None]:
+        """What an epoch draws from: a data set, its rows, and the row of each crystal's P1 view (``None``: no views)."""
+        rows = self.indices(split)
+        if self.config.p1_share == 0.0:
+            return self.dataset, rows, None
+        views = rows + len(self.dataset)
+        fits = self.with_views.n_orbits[views] <= self.config.max_orbits
+        return self.with_views, rows, np.where(fits, views, rows)
+
+    def fit_rows(self) -> tuple[OrbitDataset, np.ndarray]:
+        """All training crystals in every view that is shown, for statistics of the training set."""
+        dataset, rows, views = self.shown("train")
+        if views is None:
+            return dataset, rows
+        return dataset, views if self.config.p1_share == 1.0 else np.union1d(rows, views)
+
     def train_dataloader(self) -> DataLoader:
         """Endless stream of batches that continues where the trainer's step counter stands.
 
         Every process gets every batch whole; which rows it computes is the objective's affair (a gather costs a hundredth
         of a step, and weights and noise need the whole batch).
         """
-        rows = self.indices("train")
+        dataset, rows, views = self.shown("train")
         start, repeat = (self.trainer.global_step, self.trainer.accumulate_grad_batches) if self.trainer else (0, 1)
-        stream = BucketStream(self.dataset.n_orbits[rows], self.config.max_tokens, self.config.seed, start, repeat)
-        return DataLoader(_Split(self.dataset, rows.tolist()), batch_sampler=stream, collate_fn=_identity)
+        other = None if views is None else Views(dataset.n_orbits[views], self.config.p1_share)
+        stream = BucketStream(dataset.n_orbits[rows], self.config.max_tokens, self.config.seed, start, repeat, other)
+        where = rows if views is None else np.concatenate([rows, views])
+        return DataLoader(_Split(dataset, where.tolist()), batch_sampler=stream, collate_fn=_identity)
 
     def val_dataloader(self) -> DataLoader:
-        """One ordered pass over the validation rows."""
-        rows = self.indices("val")
-        stream = BucketStream(self.dataset.n_orbits[rows], self.config.max_tokens, seed=0)
-        return DataLoader(_Split(self.dataset, rows.tolist()), batch_sampler=stream.epoch(0), collate_fn=_identity)
+        """One ordered pass over the validation rows; as P1 views only where training shows nothing else."""
+        dataset, rows = self.dataset, self.indices("val")
+        if self.config.p1_share == 1.0:
+            dataset, _, views = self.shown("val")
+            rows = rows if views is None else views
+        stream = BucketStream(dataset.n_orbits[rows], self.config.max_tokens, seed=0)
+        return DataLoader(_Split(dataset, rows.tolist()), batch_sampler=stream.epoch(0), collate_fn=_identity)

@@ -58,6 +58,12 @@ class FlatOrbits:
             free=np.concatenate([c.free for c in crystals]),
         )
 
+    @classmethod
+    def join(cls, first: FlatOrbits, second: FlatOrbits) -> FlatOrbits:
+        """The crystals of one, then those of the other."""
+        joined = {k: np.concatenate([getattr(first, k), getattr(second, k)]) for k in cls.__dataclass_fields__ if k != "offset"}
+        return cls(offset=np.concatenate([first.offset, first.offset[-1] + second.offset[1:]]), **joined)
+
 
 class OrbitDataset(Dataset):
     """Parsed crystals with their labels.
@@ -66,19 +72,22 @@ class OrbitDataset(Dataset):
     the training loader uses (one gather instead of a Python loop over crystals).
 
     Attributes:
+        rows: where each crystal comes from.
         ids: name of each crystal.
         labels: per crystal, label name -> value.
         splits: ``train`` / ``val`` / ... per crystal, or ``None``.
         rejected: rows without orbit representation and why.
+        conditions: see :meth:`set_conditions`.
     """
 
     def __init__(self, flat: FlatOrbits, rows: Sequence[CrystalRow], rejected: Sequence[Rejection] = ()) -> None:
         self.flat = flat
+        self.rows = list(rows)
         self.ids = [row.id for row in rows]
         self.labels = [row.labels for row in rows]
         self.splits = [row.split for row in rows]
         self.rejected = list(rejected)
-        self._conditions: dict[str, Tensor] = {}
+        self.conditions: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.flat.group)
@@ -106,7 +115,7 @@ class OrbitDataset(Dataset):
                 raise DataError(
                     f"condition {name!r} has {len(value)} rows, the data set {len(self)}", "encode it on this data set"
                 )
-        self._conditions = conditions
+        self.conditions = conditions
 
     def __getitem__(self, index: int) -> Data:
         from torch_geometric.data import Data
@@ -139,7 +148,7 @@ class OrbitDataset(Dataset):
             wyckoff=torch.from_numpy(wyckoff),
             free=torch.from_numpy(free),
             mask=torch.from_numpy(mask),
-            conditions={k: v[torch.from_numpy(rows)] for k, v in self._conditions.items()},
+            conditions={k: v[torch.from_numpy(rows)] for k, v in self.conditions.items()},
         )
 
 
@@ -154,7 +163,7 @@ def build_dataset(rows: Sequence[CrystalRow], cache_dir: str | Path | None = Non
     Raises:
         DataError: no row could be parsed.
     """
-    path = Path(cache_dir) / f"orbits-{_fingerprint(rows)}.npz" if cache_dir is not None else None
+    path = cache_file(rows, cache_dir, "orbits")
     if path is not None and path.is_file():
         try:
             return _from_cache(path, rows)
@@ -172,6 +181,11 @@ def build_dataset(rows: Sequence[CrystalRow], cache_dir: str | Path | None = Non
     if path is not None:
         _save_cache(path, flat, list(good), reasons)
     return _assemble(flat, list(good), reasons, rows)
+
+
+def cache_file(rows: Sequence[CrystalRow], cache_dir: str | Path | None, kind: str) -> Path | None:
+    """Where something computed from these rows is kept; ``None`` without a folder."""
+    return None if cache_dir is None else Path(cache_dir) / f"{kind}-{_fingerprint(rows)}.npz"
 
 
 def _assemble(flat: FlatOrbits, good: Sequence[int], reasons: dict[int, str], rows: Sequence[CrystalRow]) -> OrbitDataset:

@@ -32,11 +32,13 @@ class Decoded:
         batch: species, Wyckoff positions and groups filled in.
         surprisal: (b,) -log p of group, positions and species under the model, per orbit, in nats.
         complete: (b,) False where the constraints led to a dead end (draw again).
+        of_species: (b,) the species' part of the surprisal, where it is known apart.
     """
 
     batch: OrbitBatch
     surprisal: Float[Tensor, " b"]
     complete: Tensor
+    of_species: Float[Tensor, " b"] | None = None
 
 
 def decode(
@@ -87,6 +89,7 @@ class _Decoder:
         self.seed, self.index = seed, index
         self.guidance, self.temperature = guidance, temperature
         self.nll = torch.zeros(len(index), dtype=torch.float64, device=index.device)
+        self.nll_species = torch.zeros_like(self.nll)
         self.alive = torch.ones(len(index), dtype=torch.bool, device=index.device)
         table = wyckoff_table()
         device = index.device
@@ -102,8 +105,7 @@ class _Decoder:
         order = self._order(batch)
         for step in range(order.shape[1]):
             batch = self._reveal(batch, order[:, step], step, ledgers)
-        surprisal = (self.nll / size).float()
-        return Decoded(batch, surprisal, self.alive)
+        return Decoded(batch, (self.nll / size).float(), self.alive, (self.nll_species / size).float())
 
     def _masked_batch(self, size: Int64[Tensor, " b"], conditions: dict[str, Tensor]) -> OrbitBatch:
         b, m = len(size), int(size.max())
@@ -206,7 +208,9 @@ class _Decoder:
             fits = torch.zeros_like(allowed[k])
             fits[ledgers[row].elements_at(position)] = True
             allowed[k] &= fits
+        before = self.nll[rows].clone()
         chosen = self._pick(score, allowed, rows, u)
+        self.nll_species[rows] += self.nll[rows] - before
         for k, row in enumerate(rows.tolist()) if ledgers else ():
             ledgers[row] = ledgers[row].after(int(batch.wyckoff[row, slot[k]]), int(chosen[k])) or ledgers[row]
         return chosen

@@ -24,6 +24,7 @@ from sse_diffusion.core.orbit_batch import MASKED_WYCKOFF, MAX_SPECIES, OrbitBat
 from sse_diffusion.core.wyckoff import MAX_LETTERS, N_GROUPS, wyckoff_table
 from sse_diffusion.diffusion.geometry import OrbitGeometry, PairGeometry
 from sse_diffusion.diffusion.layers import Block, ConditionEmbedder, feed_forward, sinusoids
+from sse_diffusion.diffusion.vectors import NeighbourAngles
 from sse_diffusion.thermo.conditions import ConditionSpec
 
 
@@ -38,6 +39,7 @@ class DenoiserConfig:
         pair_width: width of the pair representation.
         cutoff_A: radius of the neighbour sums.
         n_radial: radial basis functions within it.
+        vector_channels: neighbour vectors per orbit whose angles are read (:mod:`sse_diffusion.diffusion.vectors`); 0: none.
         max_orbits: largest number of orbits the size head can propose.
         dropout: on the residual branches.
     """
@@ -48,6 +50,7 @@ class DenoiserConfig:
     pair_width: int = 48
     cutoff_A: float = 6.0
     n_radial: int = 24
+    vector_channels: int = 32
     max_orbits: int = 64
     dropout: float = 0.0
 
@@ -67,6 +70,16 @@ class ContinuousOutput:
 
     free: Float[Tensor, "b m 3"]
     cell: Float[Tensor, "b 6"]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the second stage knows of the geometry."""
+
+    pair: Float[Tensor, "b m m p"]
+    vector: Float[Tensor, "b m m k 3"]
+    metric: Float[Tensor, "b 3 3"]
+    x_cell: Float[Tensor, "b 6"]
 
 
 class OrbitTransformer(nn.Module):
@@ -94,6 +107,10 @@ class OrbitTransformer(nn.Module):
         self.cell_in = feed_forward(N_CELL + 1, d, d)
         self.pair_in = feed_forward(2 * config.n_radial, p, p)
         self.blocks = nn.ModuleList(Block(d, config.heads, p, config.dropout) for _ in range(config.depth))
+        self.angles = nn.ModuleDict()
+        if config.vector_channels:
+            at = sorted({0, config.depth // 2})  # before the first block and half way
+            self.angles.update({str(k): NeighbourAngles(d, p, config.n_radial, config.vector_channels) for k in at})
         self.norm = nn.LayerNorm(d)
         self._build_heads(d, p)
         site = torch.zeros(MASKED_WYCKOFF + 1, 8)  # what a position is like, so that rare ones share what is learnt
@@ -126,6 +143,12 @@ class OrbitTransformer(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
+    def compile_blocks(self) -> None:
+        """Fuse the element-wise work of the blocks with ``torch.compile`` (on CPUs: a C++ compiler and half a minute)."""
+        torch._dynamo.config.recompile_limit = 64  # blocks with and without geometry, training and evaluation
+        for block in (*self.blocks, *self.angles.values()):
+            block.compile(dynamic=True)
+
     def size_logits(self, conditions: Mapping[str, Tensor]) -> Float[Tensor, "b s"]:
         """log p(number of orbits | conditions), unnormalised; index 0 is never drawn."""
         return self.size_out(self.conditions(conditions))
@@ -133,7 +156,7 @@ class OrbitTransformer(nn.Module):
     def discrete(self, batch: OrbitBatch) -> DiscreteLogits:
         """Predict masked groups, Wyckoff positions and species; coordinates and cell are not read."""
         zero = torch.zeros(len(batch), device=batch.device)
-        h = self._trunk(batch, None, None, (zero, zero), stage=0)
+        h = self._trunk(batch, None, (zero, zero), stage=0)
         tokens, crystal = h[:, 1:], h[:, 0]
         group = self.group_out(crystal).float()
         group[:, 0] = -torch.inf
@@ -156,8 +179,9 @@ class OrbitTransformer(nn.Module):
             t, t_cell: times of the coordinates and of the cell, in [0, 1].
         """
         geometry = self.geometry(batch)
-        pair = self._pair_features(batch, geometry)
-        h = self._trunk(batch, pair, x_cell, (t, t_cell), stage=1)
+        metric = torch.linalg.matrix_exp(2.0 * self._shape(batch.cell))
+        pair = self._pair_features(geometry, metric)
+        h = self._trunk(batch, _Seen(pair, geometry.vector, metric, x_cell), (t, t_cell), stage=1)
         tokens, crystal = h[:, 1:], h[:, 0]
         hidden = self.force_pair(pair) + self.force_query(tokens)[:, :, None] + self.force_key(tokens)[:, None, :]
         both = batch.mask[:, :, None] & batch.mask[:, None, :]
@@ -179,10 +203,8 @@ class OrbitTransformer(nn.Module):
         known = batch.wyckoff.clamp_max(MASKED_WYCKOFF - 1)
         return self.geometry.multiplicity[known].float() * batch.mask
 
-    def _pair_features(self, batch: OrbitBatch, geometry: PairGeometry) -> Float[Tensor, "b m m p"]:
+    def _pair_features(self, geometry: PairGeometry, metric: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b m m p"]:
         """Invariants of the neighbour sums: log counts and lengths of the neighbour vectors."""
-        k = batch.cell
-        metric = torch.linalg.matrix_exp(2.0 * self._shape(k))
         squared = torch.einsum("bijkx,bxy,bijky->bijk", geometry.vector, metric, geometry.vector)
         length = squared.clamp_min(0).add(1e-8).sqrt()
         return self.pair_in(torch.cat([geometry.count.log1p(), length.log1p()], dim=-1))
@@ -195,26 +217,27 @@ class OrbitTransformer(nn.Module):
     def _trunk(
         self,
         batch: OrbitBatch,
-        pair: Float[Tensor, "b m m p"] | None,
-        x_cell: Float[Tensor, "b 6"] | None,
+        seen: _Seen | None,
         times: tuple[Float[Tensor, " b"], Float[Tensor, " b"]],
         stage: int,
     ) -> Float[Tensor, "b n d"]:
-        """Tokens through the blocks; position 0 is the crystal token."""
+        """Tokens through the blocks; position 0 is the crystal token. ``seen=None``: before there is any geometry."""
         b = len(batch)
         size = batch.mask.sum(-1).clamp_max(self.config.max_orbits)
         c = self.conditions(batch.conditions) + self.stage.weight[stage]
         c = c + self.time(sinusoids(times[0], 64)) + self.time_cell(sinusoids(times[1], 64))
         c = c + self.size_in(size) + self.group_in(batch.group)
         crystal = self.group_in(batch.group) + self.size_in(size)
-        if x_cell is not None:
+        if seen is not None:
             atoms = self._multiplicity(batch).sum(-1, keepdim=True).clamp_min(1).log() / 5
-            crystal = crystal + self.cell_in(torch.cat([x_cell, atoms], dim=-1))
+            crystal = crystal + self.cell_in(torch.cat([seen.x_cell, atoms], dim=-1))
         tokens = self.species_in(batch.species) + self.wyckoff_in(batch.wyckoff) + self.site_in(self.site_features[batch.wyckoff])
         h = torch.cat([crystal[:, None], tokens], dim=1)
         mask = torch.cat([torch.ones(b, 1, dtype=torch.bool, device=batch.device), batch.mask], dim=1)
-        if pair is not None:
-            pair = nn.functional.pad(pair, (0, 0, 1, 0, 1, 0))
-        for block in self.blocks:
+        pair = None if seen is None else nn.functional.pad(seen.pair, (0, 0, 1, 0, 1, 0))
+        for k, block in enumerate(self.blocks):
+            if seen is not None and str(k) in self.angles:
+                tokens = self.angles[str(k)](h[:, 1:], seen.pair, seen.vector, seen.metric)
+                h = torch.cat([h[:, :1], tokens], dim=1)
             h = block(h, c, pair, mask)
         return self.norm(h)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sse_diffusion.core.candidate import Candidate
 from sse_diffusion.core.errors import ChemistryError, ConfigError
-from sse_diffusion.core.orbit_batch import OrbitBatch
+from sse_diffusion.core.orbit_batch import MASKED_SPECIES, MAX_SPECIES, OrbitBatch
 from sse_diffusion.core.orbits import Orbits
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.condition_tensors import COMPOSITION, encode, encode_composition
@@ -23,7 +23,7 @@ from sse_diffusion.diffusion.decode import Decoded, decode, draw_size
 from sse_diffusion.diffusion.hard_chemistry import ATTEMPT_STRIDE, HardChemistry
 from sse_diffusion.diffusion.model import CrystalModel, load_model
 from sse_diffusion.diffusion.samplers import SamplerConfig, Start, sampler
-from sse_diffusion.diffusion.structure_types.decorate import decorate
+from sse_diffusion.diffusion.structure_types.decorate import decorate, roles_of
 from sse_diffusion.diffusion.structure_types.proposer import Proposal, StructureTypes, load_structure_types
 from sse_diffusion.thermo.request import Interval, Request
 
@@ -168,8 +168,9 @@ class Task:
         typed = torch.zeros(len(stream), dtype=torch.bool, device=stream.device)
         # A composition that its type cannot hold is left to the diffusion model in later rounds.
         if self.config.types and not (self.chemistry.prescribed and attempt):
-            source = load_structure_types(self.config.types)
-            proposal = source.propose(self.chemistry, self.seed, stream, self.config.type_temperature, self.config.typed_share)
+            source, c = load_structure_types(self.config.types), self.config
+            rank = None if self.ranks is None else torch.tensor([self.ranks[i % ATTEMPT_STRIDE] for i in stream.tolist()])
+            proposal = source.propose(self.chemistry, self.seed, stream, c.type_temperature, c.typed_share, rank)
             typed = proposal.types >= 0
             yield from self._typed(source, proposal, torch.nonzero(typed).flatten(), conditions, stream)
         rest = torch.nonzero(~typed).flatten()
@@ -181,9 +182,23 @@ class Task:
         for part in similar_sizes(size, c.batch_tokens):
             rows = rest[part]
             given = {k: v[rows] for k, v in conditions.items()}
-            yield rows, decode(
-                self.model, given, self.chemistry, self.seed, stream[rows], size[part], c.guidance, c.temperature
-            ), None  # fmt: skip
+            made = decode(self.model, given, self.chemistry, self.seed, stream[rows], size[part], c.guidance, c.temperature)
+            yield rows, self._redecorated(made, stream[rows]), None
+
+    def _redecorated(self, made: Decoded, stream: Tensor) -> Decoded:
+        """Elements drawn again one role at a time, so that they go together; as made where that is not known or not free."""
+        c = self.config
+        partners = load_structure_types(c.types).partners(c.partner_weight) if c.types else None
+        if partners is None or self.chemistry.prescribed or made.of_species is None:
+            return made
+        role = roles_of(made.batch.species, made.batch.mask)
+        empty = made.batch.with_(species=torch.zeros_like(made.batch.species) + MASKED_SPECIES)
+        prior = torch.zeros(len(role), int(role.max()) + 1, MAX_SPECIES + 1, device=role.device)
+        batch, nll, alive = decorate(
+            self.model, empty, role, self.chemistry, self.seed, stream, prior, c.guidance, c.temperature, partners
+        )
+        surprisal = made.surprisal - made.of_species + nll / made.batch.mask.sum(1)
+        return Decoded(batch, surprisal, made.complete & alive)
 
     def _typed(
         self, source: StructureTypes, proposal: Proposal, typed: Tensor, conditions: dict[str, Tensor], stream: Tensor
@@ -200,10 +215,12 @@ class Task:
             if not self.chemistry.prescribed:
                 prior = c.role_prior * source.role_prior(mine.types, int(role.max()) + 1).to(rows.device)
                 batch, extra, complete = decorate(
-                    self.model, batch, role, self.chemistry, self.seed, stream[rows], prior, c.guidance, c.temperature
-                )
+                    self.model, batch, role, self.chemistry, self.seed, stream[rows], prior, c.guidance, c.temperature,
+                    source.partners(c.partner_weight),
+                )  # fmt: skip
                 surprisal = surprisal + extra
-            yield rows, Decoded(batch, surprisal, complete), _start_of(self.model, batch, c)
+            per_orbit = surprisal / batch.mask.sum(1)
+            yield rows, Decoded(batch, per_orbit, complete), _start_of(self.model, batch, c)
 
 
 def _start_of(model: CrystalModel, batch: OrbitBatch, config: SamplerConfig) -> Start:
@@ -254,6 +271,7 @@ def _prefix(sha256: str, request: Request, config: SamplerConfig, seed: int) -> 
     settings |= {
         "tt": config.type_temperature,
         "prior": config.role_prior,
+        "partners": config.partner_weight,
         "start": [config.start_sigma, config.start_cell_time, config.refine_steps],
     }
     text = json.dumps([sha256, request.to_dict(), settings, seed], sort_keys=True)

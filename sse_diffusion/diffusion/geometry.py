@@ -22,9 +22,7 @@ from torch import Tensor, nn
 from sse_diffusion.core.lattice import N_CELL, log_matrix, log_to_metric
 from sse_diffusion.core.orbit_batch import MASKED_WYCKOFF, OrbitBatch
 from sse_diffusion.core.wyckoff import wyckoff_table
-
-MAX_TRANSLATIONS = 3
-"""Lattice translations per axis and direction that are looked at; only cells flatter than cutoff/3 exceed it."""
+from sse_diffusion.diffusion.neighbours import ramp, starts, translations_within
 
 MEAN_DENSITY = 0.06
 """Atoms per cubic Angstrom: scales the radial distribution to about one."""
@@ -71,15 +69,12 @@ class OrbitGeometry(nn.Module):
     def _sums(self, batch: OrbitBatch) -> PairGeometry:
         b, m = batch.mask.shape
         metric = log_to_metric(batch.cell)
-        pair, difference, crystal = self._neighbours(batch, metric)
-        g = metric[crystal]
-        gd = torch.einsum("kij,kj->ki", g, difference)
-        r2 = (difference * gd).sum(-1)
-        near = (r2 < self.cutoff**2) & (r2 > 1e-6)
-        pair, difference, crystal, gd, r2 = pair[near], difference[near], crystal[near], gd[near], r2[near]
+        pair, crystal, difference, r2 = self._neighbours(batch, metric)
         r = r2.sqrt()
         edge = torch.exp(batch.cell[crystal, -1])
-        strain = torch.einsum("ki,cij,kj->kc", difference, self.strain_basis, gd) / r2[:, None]
+        # d^T B_c G d for all c: a quadratic form of each crystal, (B_c G)_ij d_i d_j
+        form = torch.einsum("cij,bjk->bcik", self.strain_basis, metric).flatten(1)[crystal].view(-1, N_CELL, 9)
+        strain = (form @ (difference[:, :, None] * difference[:, None, :]).view(-1, 9, 1))[..., 0] / r2[:, None]
         values = torch.cat([torch.ones_like(r)[:, None], difference * (edge / r)[:, None], strain], dim=-1)
         sums = self._radial_sums(pair, r, values, b * m * m)
         sums = (sums * self.shell_scale[None, :, None]).view(b, m, m, self.n_radial, 1 + 3 + N_CELL)
@@ -101,8 +96,8 @@ class OrbitGeometry(nn.Module):
 
     def _neighbours(
         self, batch: OrbitBatch, metric: Float[Tensor, "b 3 3"]
-    ) -> tuple[Int64[Tensor, " e"], Float[Tensor, "e 3"], Int64[Tensor, " e"]]:
-        """Candidate pairs: flat pair index, fractional difference, crystal. Ragged, no loop over crystals."""
+    ) -> tuple[Int64[Tensor, " e"], Int64[Tensor, " e"], Float[Tensor, "e 3"], Float[Tensor, " e"]]:
+        """Neighbours of every representative: flat pair index, crystal, fractional difference, squared distance."""
         b, m = batch.mask.shape
         known = (batch.wyckoff != MASKED_WYCKOFF) & batch.mask
         row, slot = known.nonzero(as_tuple=True)
@@ -111,49 +106,16 @@ class OrbitGeometry(nn.Module):
         first = self.image_start[w]
         here = torch.einsum("tij,tj->ti", self.rotation[first], u) + self.translation[first]
         # images of all orbits, one flat list
-        token = torch.repeat_interleave(torch.arange(len(w), device=w.device), self.multiplicity[w])
-        op = first[token] + _ramp(self.multiplicity[w])
+        token = torch.repeat_interleave(self.multiplicity[w])
+        op = first[token] + ramp(self.multiplicity[w], token)
         image = torch.einsum("tij,tj->ti", self.rotation[op], u[token]) + self.translation[op]
-        n_tokens = torch.bincount(row, minlength=b)
+        # every (representative, image) of each crystal
         n_images = torch.bincount(row[token], minlength=b)
-        reach, n_shifts = self._translations(metric)
-        # every (representative, image, translation) of each crystal, decoded from one running number
-        total = n_tokens * n_images * n_shifts
-        crystal = torch.repeat_interleave(torch.arange(b, device=w.device), total)
-        local = _ramp(total)
-        shift = local % n_shifts[crystal]
-        local = local // n_shifts[crystal]
-        source = _starts(n_images)[crystal] + local % n_images[crystal]
-        target = _starts(n_tokens)[crystal] + local // n_images[crystal]
-        difference = image[source] - here[target]
-        difference = difference - difference.round() + self._decode(shift, reach[crystal])
+        target = torch.repeat_interleave(n_images[row])
+        source = starts(n_images)[row[target]] + ramp(n_images[row], target)
+        near = translations_within(image[source] - here[target], row[target], metric, self.cutoff)
+        apart = near.r2 > 1e-6  # an atom is not its own neighbour
+        kept = near.pair[apart]
+        target, source = target[kept], source[kept]
         pair = (row[target] * m + slot[target]) * m + slot[token[source]]
-        return pair, difference, crystal
-
-    def _translations(self, metric: Float[Tensor, "b 3 3"]) -> tuple[Int64[Tensor, "b 3"], Int64[Tensor, " b"]]:
-        """Translations per axis so that no neighbour within the cutoff is missed: plane spacing h = 1 / sqrt((G^-1)_ii)."""
-        inverse = torch.linalg.inv(metric)
-        spacing = inverse.diagonal(dim1=-2, dim2=-1).clamp_min(1e-8).rsqrt()
-        reach = (self.cutoff / spacing - 0.5).ceil().clamp(0, MAX_TRANSLATIONS)
-        reach = reach.long()
-        return reach, (2 * reach + 1).prod(-1)
-
-    @staticmethod
-    def _decode(shift: Int64[Tensor, " e"], reach: Int64[Tensor, "e 3"]) -> Float[Tensor, "e 3"]:
-        """Running number of a translation -> integer vector in [-reach, reach]^3."""
-        size = 2 * reach + 1
-        z = shift % size[:, 2]
-        y = (shift // size[:, 2]) % size[:, 1]
-        x = shift // (size[:, 2] * size[:, 1])
-        return (torch.stack([x, y, z], -1) - reach).float()
-
-
-def _ramp(counts: Int64[Tensor, " n"]) -> Int64[Tensor, " total"]:
-    """0..c0-1, 0..c1-1, ... for counts c0, c1, ..."""
-    total = torch.arange(int(counts.sum()), device=counts.device)
-    return total - torch.repeat_interleave(_starts(counts), counts)
-
-
-def _starts(counts: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    """Exclusive cumulative sum."""
-    return counts.cumsum(0) - counts
+        return pair, row[target], near.difference[apart], near.r2[apart]

@@ -1,9 +1,7 @@
-"""Lightning module: optimiser, schedule, averaged weights and per-field logging around the objective."""
+"""Lightning module: optimisation, averaged weights and per-field logging around the objective."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,42 +12,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sse_diffusion.core.orbit_batch import OrbitBatch
 from sse_diffusion.diffusion.model import CrystalModel
 from sse_diffusion.diffusion.objective import Losses, Objective, ObjectiveConfig
+from sse_diffusion.diffusion.optimiser import OptimiserConfig, make_optimiser, rate_at
 
 VALIDATION_SEED = 1_000_003
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimiserConfig:
-    """AdamW with warm-up, a constant stretch and a cosine decay (WSD).
-
-    Attributes:
-        learning_rate: at the plateau.
-        weight_decay: on matrices.
-        warmup_steps: linear warm-up.
-        decay_fraction: last share of the steps over which the rate falls to ``final_fraction``.
-        total_steps: length of the schedule.
-        final_fraction: of the learning rate, at the end.
-        betas: of Adam.
-        ema_decay: of the averaged weights, per step.
-    """
-
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 500
-    decay_fraction: float = 0.5
-    total_steps: int = 10_000
-    final_fraction: float = 0.02
-    betas: tuple[float, float] = (0.9, 0.98)
-    ema_decay: float = 0.999
-
-
-def rate_at(step: int, config: OptimiserConfig) -> float:
-    """Learning rate at a step, as a fraction of the plateau."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    decay_steps = max(1, int(config.total_steps * config.decay_fraction))
-    progress = min(1.0, max(0.0, (step - (config.total_steps - decay_steps)) / decay_steps))
-    return config.final_fraction + (1 - config.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class DiffusionModule(pl.LightningModule):
@@ -99,14 +64,18 @@ class DiffusionModule(pl.LightningModule):
             self.log("train/loss_bar", mean[0], prog_bar=True, logger=False, batch_size=size)
 
     def configure_optimizers(self) -> Any:
-        """AdamW; weight decay on matrices only."""
+        """The optimiser and its schedule, step by step."""
         config = self.optimiser_config
-        matrices = [p for p in self.model.parameters() if p.dim() >= 2]
-        vectors = [p for p in self.model.parameters() if p.dim() < 2]
-        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=tuple(config.betas))
+        optimiser = make_optimiser(self.model, config)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, config))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the norm. Lightning refuses to for fused optimisers, which unscale fp16 gradients themselves; there are none."""
+        if gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
 
     def transfer_batch_to_device(self, batch: OrbitBatch, device: torch.device, dataloader_idx: int) -> OrbitBatch:
         """Batches are dataclasses of tensors."""

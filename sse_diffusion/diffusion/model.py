@@ -24,9 +24,9 @@ from sse_diffusion.diffusion.denoiser import DenoiserConfig, OrbitTransformer
 from sse_diffusion.thermo.conditions import ConditionSpec
 
 KIND = "crystal_model"
-VERSION = 2
-SINCE_VERSION_2 = ("denoiser.time_cell.", "denoiser.conditions.elements.")
-"""Parameters that version 1 lacks; fresh ones contribute zero, so its checkpoints mean what they meant."""
+VERSION = 3
+SINCE = {2: ("denoiser.time_cell.", "denoiser.conditions.elements."), 3: ("denoiser.angles.",)}
+"""Parameters by the version that brought them; fresh ones contribute zero, so older checkpoints mean what they meant."""
 
 
 class CrystalModel(nn.Module):
@@ -124,9 +124,9 @@ def load_model(name_or_path: str | Path, device: str = "cpu") -> tuple[CrystalMo
             f"{checkpoint.path / CONFIG} does not describe a model ({error})", "copy the checkpoint again"
         ) from error
     tensors = {k: v.float() for k, v in checkpoint.tensors.items()}
-    if checkpoint.config["version"] == 1:
-        fresh = {k: v for k, v in model.state_dict().items() if k.startswith(SINCE_VERSION_2)}
-        tensors = {**fresh, **tensors}
+    younger = tuple(name for version, names in SINCE.items() if version > checkpoint.config["version"] for name in names)
+    fresh = {k: v for k, v in model.state_dict().items() if k.startswith(younger)}
+    tensors = {**fresh, **tensors}
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

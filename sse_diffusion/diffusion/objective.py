@@ -21,16 +21,22 @@ TYPICAL_BATCH = 128
 """Batches hold equal work, not equally many crystals: only weighted by its length does a batch of large crystals not teach the
 size head that crystals are large. The other fields are predicted with the size known."""
 
+MIN_TIME = 1e-4
+"""Times keep this distance from 0 and 1."""
+
 FIELDS = ("size", "group", "wyckoff", "species", "coordinates", "cell")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """Loss weights per field and how often the built-in composition condition is dropped.
+    """Loss weights per field, how often the built-in composition condition is dropped, and how times are drawn.
 
     Attributes:
         size, group, wyckoff, species, coordinates, cell: weights.
         composition_dropout: share of examples trained de novo rather than for structure prediction.
+        shared_time: share of crystals whose coordinates and cell have the same time. The others have one for each: a sampler
+            may then know the one better than the other.
+        time_power: coordinate times are u^p with u uniform; above 1 they gather where there is little noise.
     """
 
     size: float = 0.2
@@ -40,6 +46,8 @@ class ObjectiveConfig:
     coordinates: float = 1.0
     cell: float = 0.5
     composition_dropout: float = 0.6
+    shared_time: float = 0.5
+    time_power: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,11 @@ class Objective:
         probability = {name: spec.dropout for name, spec in model.specs.items()} | {COMPOSITION: self.config.composition_dropout}
         return drop_conditions(conditions, probability, draw.uniform((len(conditions),)))
 
+    def _times(self, draw: _Draws) -> tuple[Tensor, Tensor]:
+        """Times of the coordinates and of the cell."""
+        t = (draw.stratified() ** self.config.time_power).clamp_min(MIN_TIME).float()
+        return t, torch.where(draw.uniform(()) < self.config.shared_time, t, draw.uniform(()).float())
+
     def _discrete(self, model: CrystalModel, batch: OrbitBatch, draw: _Draws, share: Share) -> dict[str, Tensor]:
         shape, each = batch.mask.shape[1], torch.ones(len(batch), device=batch.device)
         masked = mask_fields(batch, model.masking, draw.stratified(), draw.uniform(()), draw.uniform((shape, 2)))
@@ -101,10 +114,7 @@ class Objective:
         return {name: share.mean(value, weight) for name, (value, weight) in weighted.items()}
 
     def _continuous(self, model: CrystalModel, batch: OrbitBatch, draw: _Draws, share: Share) -> dict[str, Tensor]:
-        # Half of the crystals share one time, the others have one for the coordinates and one for the cell: a sampler may then
-        # know the one better than the other.
-        t = draw.stratified().float()
-        t_cell = torch.where(draw.uniform(()) < 0.5, t, draw.uniform(()).float())
+        t, t_cell = self._times(draw)
         is_free = model.is_free(batch)
         atoms = model.atoms(batch)
         x = model.cell_noise.standardise(batch.cell, batch.group, atoms)
@@ -140,7 +150,7 @@ class _Draws:
         """Times spread evenly over (0, 1) across the batch, with a random offset: less variance than independent ones."""
         offset = self.uniform(())[:1]
         order = self.uniform(()).argsort()
-        return torch.remainder(offset + order / len(self.index), 1.0).clamp(1e-4, 1 - 1e-4)
+        return torch.remainder(offset + order / len(self.index), 1.0).clamp(MIN_TIME, 1 - MIN_TIME)
 
 
 def composition_of(batch: OrbitBatch) -> Float[Tensor, "b 95"]:

@@ -39,6 +39,7 @@ class SamplerConfig:
         types: checkpoint of structure types that crystals start from; ``None``: everything is left to the diffusion model.
         typed_share: share of crystals that start from a type when no composition is given; ``None``: as in the training table.
         role_prior: weight of how often elements take the roles of a type, beside the denoiser's choice.
+        partner_weight: weight of how often elements go together in the training table, with a type or without one.
         type_temperature: of the choice of a type for a given composition; 0 takes the most probable.
         refine_steps: network evaluations of crystals that start from a type.
         start_sigma: noise on a type's mean coordinates from which they are refined, as a fraction of the cell.
@@ -55,7 +56,8 @@ class SamplerConfig:
     max_rounds: int = 50
     types: str | None = "structure_types"
     typed_share: float | None = None
-    role_prior: float = 1.0
+    role_prior: float = 0.7
+    partner_weight: float = 1.0
     type_temperature: float = 0.5
     refine_steps: int = 10
     start_sigma: float = 0.006
@@ -130,7 +132,7 @@ def euler_ancestral(
     m = batch.mask.shape[1]
     is_free, atoms = model.is_free(batch), model.atoms(batch)
     start = start or Start.from_noise(batch)
-    u, x = _set_out(model, batch, start, seed, index)
+    u, x = set_out(model, batch, start, seed, index)
     times = torch.linspace(1.0, 0.0, config.steps + 1, device=batch.device)
     for step in range(config.steps):
         t, after = times[step] * start.t, times[step + 1] * start.t
@@ -140,13 +142,13 @@ def euler_ancestral(
         last = step == config.steps - 1
         churn = 0.0 if last else config.churn
         z = normal(seed, index, STREAM_NOISE + 2 * step, (m, 3)) * is_free
-        u = _step_coordinates(model, u, output.free * is_free, t, after, churn, last, z)
+        u = step_coordinates(model, u, output.free * is_free, t, after, churn, last, z)
         z = normal(seed, index, STREAM_NOISE + 2 * step + 1, (6,)) * model.cell_noise.is_free[batch.group]
-        x = _step_cell(model, x, output.cell, t_cell, after_cell, churn, z)
+        x = step_cell(model, x, output.cell, t_cell, after_cell, churn, z)
     return batch.with_(free=u, cell=model.cell_noise.restore(x, batch.group, atoms))
 
 
-def _set_out(
+def set_out(
     model: CrystalModel, batch: OrbitBatch, start: Start, seed: int, index: Int64[Tensor, " b"]
 ) -> tuple[Float[Tensor, "b m 3"], Float[Tensor, "b 6"]]:
     """Noisy coordinates and standardised cell at the time of the start; uniform and normal where that is 1."""
@@ -161,7 +163,7 @@ def _set_out(
     return u, torch.where((start.t_cell < 1.0)[:, None], signal * known + spread * noise, noise)
 
 
-def _step_coordinates(
+def step_coordinates(
     model: CrystalModel,
     u: Float[Tensor, "b m 3"],
     prediction: Tensor,
@@ -171,6 +173,7 @@ def _step_coordinates(
     last: bool,
     z: Tensor,
 ) -> Float[Tensor, "b m 3"]:
+    """One exponential Euler step of the coordinates from t to ``after``; ``last``: to no noise at all."""
     noise = model.coordinate_noise
     sigma = noise.sigma(t)[:, None, None]
     target = torch.zeros_like(sigma) if last else noise.sigma(after)[:, None, None]
@@ -180,9 +183,10 @@ def _step_coordinates(
     return torch.remainder(u + jump * (1 - down / sigma) + up * z, 1.0)
 
 
-def _step_cell(
+def step_cell(
     model: CrystalModel, x: Tensor, v: Tensor, t: Tensor, after: Tensor, churn: float, z: Tensor
 ) -> Float[Tensor, "b 6"]:
+    """The same of the standardised cell."""
     signal, spread = model.cell_noise.signal_and_noise(t)
     signal_after, spread_after = model.cell_noise.signal_and_noise(after)
     clean, noise = signal * x - spread * v, spread * x + signal * v
@@ -195,7 +199,12 @@ def _step_cell(
     return signal_after * clean.clamp(-CELL_BOUND, CELL_BOUND) + down * noise.clamp(-CELL_BOUND, CELL_BOUND) + up * z
 
 
-SAMPLERS: dict[str, Sampler] = {"euler_ancestral": euler_ancestral}
+SAMPLERS = {
+    "euler_ancestral": f"{__name__}:euler_ancestral",
+    "heun": "sse_diffusion.diffusion.heun:heun",
+    "predictor_corrector": "sse_diffusion.diffusion.predictor_corrector:predictor_corrector",
+}
+"""Where each sampler is found."""
 
 
 def sampler(name: str) -> Sampler:
@@ -204,12 +213,10 @@ def sampler(name: str) -> Sampler:
     Raises:
         ConfigError: unknown name, or nothing at the import path.
     """
-    if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"no sampler at {name!r} ({error})", "write my_module:my_function, importable from here") from error
-    if name not in SAMPLERS:
+    module, _, attribute = SAMPLERS.get(name, name).partition(":")
+    if not attribute:
         raise ConfigError(f"no sampler named {name!r}", did_you_mean(name, SAMPLERS))
-    return SAMPLERS[name]
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"no sampler at {name!r} ({error})", "write my_module:my_function, importable from here") from error

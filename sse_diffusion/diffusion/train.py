@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import signal
 import threading
 import time
@@ -19,9 +21,10 @@ from sse_diffusion.diffusion.corruption.coordinates import CoordinateNoise, Coor
 from sse_diffusion.diffusion.corruption.discrete import MaskingConfig
 from sse_diffusion.diffusion.denoiser import DenoiserConfig
 from sse_diffusion.diffusion.encode_dataset import encode_dataset
-from sse_diffusion.diffusion.lightning_module import DiffusionModule, OptimiserConfig
+from sse_diffusion.diffusion.lightning_module import DiffusionModule
 from sse_diffusion.diffusion.model import CrystalModel, load_model, save_model
 from sse_diffusion.diffusion.objective import ObjectiveConfig
+from sse_diffusion.diffusion.optimiser import OptimiserConfig
 from sse_diffusion.thermo.conditions import load_condition_specs
 
 if TYPE_CHECKING:
@@ -106,11 +109,21 @@ def build_training(cfg: DictConfig) -> tuple[DiffusionModule, CrystalDataModule]
         )
     data = CrystalDataModule(source, build(LoaderConfig, cfg.loader), lambda d: encode_dataset(d, model.specs))  # type: ignore[arg-type]
     if not cfg.checkpoint.start_from:
-        rows, dataset = data.indices("train"), data.dataset
+        dataset, rows = data.fit_rows()
         model.cell_noise.fit(dataset.flat.group[rows], dataset.flat.cell[rows], dataset.n_conventional[rows])
-    return DiffusionModule(
-        model, build(ObjectiveConfig, cfg.objective), build(OptimiserConfig, cfg.optimiser), int(cfg.seed)
-    ), data
+    module = DiffusionModule(model, build(ObjectiveConfig, cfg.objective), build(OptimiserConfig, cfg.optimiser), int(cfg.seed))
+    if cfg.compile:
+        _compile(model, str(cfg.trainer.accelerator))  # after the averaged copy was made: that one is only evaluated
+    return module, data
+
+
+def _compile(model: CrystalModel, accelerator: str) -> None:
+    """Compile the blocks where that is possible; training goes on without it elsewhere."""
+    compiler = os.environ.get("CXX", "g++")
+    if accelerator == "cpu" and shutil.which(compiler) is None:
+        log.warning("compile=true needs a C++ compiler and there is no %s: training goes on uncompiled", compiler)
+        return
+    model.denoiser.compile_blocks()
 
 
 def build_trainer(cfg: DictConfig, out: Path) -> pl.Trainer:

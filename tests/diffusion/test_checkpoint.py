@@ -11,7 +11,7 @@ import torch
 
 from sse_diffusion.core.errors import CheckpointError
 from sse_diffusion.diffusion.generate import sample_batch
-from sse_diffusion.diffusion.model import SINCE_VERSION_2, CrystalModel, load_model, save_model
+from sse_diffusion.diffusion.model import SINCE, CrystalModel, load_model, save_model
 from sse_diffusion.diffusion.sample import checkpoint_specs
 from sse_diffusion.diffusion.samplers import SamplerConfig
 from sse_diffusion.thermo.request import Chemistry, Request
@@ -108,7 +108,7 @@ def test_format_1_means_what_it_meant(random_model: CrystalModel, tmp_path: Path
 
     save_model(random_model, tmp_path / "old")
     weights, config = tmp_path / "old" / "weights.safetensors", tmp_path / "old" / "config.json"
-    kept = {k: v for k, v in load_file(weights).items() if not k.startswith(SINCE_VERSION_2)}
+    kept = {k: v for k, v in load_file(weights).items() if not k.startswith(SINCE[2] + SINCE[3])}
     assert len(kept) < len(load_file(weights))
     save_file(kept, weights)
     written = json.loads(config.read_text())

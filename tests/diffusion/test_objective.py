@@ -168,3 +168,27 @@ def test_composition_counts_the_primitive_cell() -> None:
     spinel = Orbits(227, np.array([0, 0, 0, 0, 0, 2.09]), np.array([12, 13, 8]), w, np.array([[0, 0, 0], [0, 0, 0], [0.26] * 3]))
     counts = composition_of(OrbitBatch.from_orbits([spinel, crystal(1, 0, 3)]))[0]
     assert {int(z): counts[z].item() for z in counts.nonzero().flatten()} == {8: 8.0, 12: 2.0, 13: 4.0}
+
+
+def times(**options: float) -> tuple[torch.Tensor, torch.Tensor]:
+    objective = Objective(ObjectiveConfig(**options))
+    return objective._times(_Draws(0, torch.arange(4000), 0))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_coordinates_and_cell_share_their_time_as_often_as_asked(share: float) -> None:
+    t, t_cell = times(shared_time=share)
+    assert (t == t_cell).float().mean().item() == pytest.approx(share, abs=0.03)
+    apart = t != t_cell
+    if share < 1:
+        assert torch.corrcoef(torch.stack([t[apart], t_cell[apart]]))[0, 1].abs() < 0.06
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_times_gather_at_little_noise_as_asked(power: float) -> None:
+    """P(u^p < x) = x^(1/p); the cell's own times stay uniform."""
+    t, t_cell = times(time_power=power, shared_time=0.0)
+    for x in (0.1, 0.5, 0.9):
+        assert (t < x).float().mean().item() == pytest.approx(x ** (1 / power), abs=2e-3)  # stratified: almost exact
+        assert (t_cell < x).float().mean().item() == pytest.approx(x, abs=0.03)
+    assert t.min() > 0 and t.max() < 1

@@ -22,9 +22,10 @@ from sse_diffusion.core.compose import compose
 from sse_diffusion.data.dataset import OrbitDataset
 from sse_diffusion.data.prototypes.library import PROTOTYPES
 from sse_diffusion.diffusion import train
-from sse_diffusion.diffusion.lightning_module import VALIDATION_SEED, OptimiserConfig, rate_at
+from sse_diffusion.diffusion.lightning_module import VALIDATION_SEED
 from sse_diffusion.diffusion.model import load_model
 from sse_diffusion.diffusion.objective import FIELDS, Objective, ObjectiveConfig
+from sse_diffusion.diffusion.optimiser import OptimiserConfig, rate_at
 from sse_diffusion.diffusion.train import LAST, build_training, run_train
 
 N_PROTOTYPES = 30

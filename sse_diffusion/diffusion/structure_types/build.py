@@ -23,6 +23,7 @@ from sse_diffusion.core.orbits import Orbits
 from sse_diffusion.core.provenance import git_commit, package_versions
 from sse_diffusion.core.threads import set_threads
 from sse_diffusion.data.splits import reduced_formula
+from sse_diffusion.diffusion.structure_types.chemistry import ChemistryConfig, RoleChemistry, fit_chemistry, nll_of_hidden
 from sse_diffusion.diffusion.structure_types.fit import FitConfig, Lesson, answers, count_role_elements, fit_scorer, lessons, nll
 from sse_diffusion.diffusion.structure_types.grouping import Kind, buckets, primitive_counts, sort_into_kinds
 from sse_diffusion.diffusion.structure_types.library import MAX_ROLES, TypeLibrary
@@ -44,6 +45,7 @@ class BuildConfig:
         held_out: share of the reduced formulas kept back to measure the scorer; the shipped one is then trained on all.
         workers: processes for sorting.
         scorer, fit: network and its training.
+        chemistry: network of which elements go together, and its training.
     """
 
     min_members: int = 2
@@ -51,6 +53,7 @@ class BuildConfig:
     workers: int = 2
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
     fit: FitConfig = field(default_factory=FitConfig)
+    chemistry: ChemistryConfig = field(default_factory=ChemistryConfig)
 
 
 def run_build(cfg: DictConfig) -> dict[str, Any]:
@@ -116,11 +119,12 @@ def build_structure_types(crystals: Sequence[Orbits], config: BuildConfig) -> tu
         counts = count_role_elements(library, [None if h else label for h, label in zip(held, labels, strict=True)])
         trial = _train(library, _part(library, compositions, labels, ~held, True), config, features, counts)
         measured |= {f"held_out_{k}": v for k, v in measure(trial, _part(library, compositions, labels, held, False)).items()}
+        measured |= _measure_chemistry(compositions, held, config, features)
         log.info("%s", measured)
     counts = count_role_elements(library, labels)
     scorer = _train(library, lessons(library, compositions, labels, True), config, features, counts)
     untyped = 1.0 - len(known) / len(crystals)
-    return StructureTypes(scorer, counts, untyped), measured
+    return StructureTypes(scorer, counts, untyped, _chemistry(compositions, config, features)), measured
 
 
 def _part(
@@ -133,6 +137,22 @@ def _part(
 def _train(library: TypeLibrary, taught: list[Lesson], config: BuildConfig, features: Tensor, counts: np.ndarray) -> TypeScorer:
     torch.manual_seed(config.fit.seed)
     return fit_scorer(TypeScorer(library, config.scorer, features, counts), taught, config.fit)
+
+
+def _chemistry(compositions: Sequence[dict[int, int]], config: BuildConfig, features: Tensor) -> RoleChemistry:
+    torch.manual_seed(config.fit.seed)
+    fitting = [c for c in compositions if len(c) <= MAX_ROLES]
+    return fit_chemistry(RoleChemistry(config.chemistry, features), fitting, config.fit.seed)
+
+
+def _measure_chemistry(
+    compositions: Sequence[dict[int, int]], held: np.ndarray, config: BuildConfig, features: Tensor
+) -> dict[str, Any]:
+    """-log p of one hidden element of a held-out composition, all others known; and by how often elements occur alone."""
+    taught = [c for c, h in zip(compositions, held, strict=True) if not h]
+    asked = [c for c, h in zip(compositions, held, strict=True) if h and len(c) <= MAX_ROLES]
+    n, alone, together = nll_of_hidden(_chemistry(taught, config, features), asked, config.fit.seed)
+    return {"held_out_elements": n, "held_out_element_nll_alone": round(alone, 4), "held_out_element_nll": round(together, 4)}
 
 
 def held_out_formulas(compositions: Sequence[dict[int, int]], share: float, seed: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -14,10 +16,14 @@ from sse_diffusion.diffusion.model import CrystalModel
 
 STREAM_ROLE_ORDER, STREAM_ROLE = 50, 60
 
+Partners = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(elements (b, r), atoms (b, r), role asked for (b,)) -> (b, 95) term of each element."""
+
 
 def decorate(
     model: CrystalModel, batch: OrbitBatch, role: Int64[Tensor, "b m"], chemistry: HardChemistry, seed: int,
     index: Int64[Tensor, " b"], prior: Float[Tensor, "b r 95"], guidance: float = 1.0, temperature: float = 1.0,
+    partners: Partners | None = None,
 ) -> tuple[OrbitBatch, Float[Tensor, " b"], Bool[Tensor, " b"]]:  # fmt: skip
     """Draw the elements of crystals whose group and sites are known; orbits of one role share an element, roles never do.
 
@@ -29,9 +35,10 @@ def decorate(
         seed, index: of the random streams.
         prior: added to the log-probability of each element in each role.
         guidance, temperature: as in :func:`~sse_diffusion.diffusion.decode.decode`.
+        partners: adds to the log-probability of each element how well it goes with those chosen.
 
     Returns:
-        The batch with species, -log p of the choices per role, and which crystals met the constraints.
+        The batch with species, -log p of all choices together in nats, and which crystals met the constraints.
     """
     n_roles = role.max(1).values + 1
     order = _order(seed, index, n_roles)
@@ -42,6 +49,8 @@ def decorate(
         part = batch.select(rows)
         here = role[rows] == order[rows, step, None]
         score = _role_score(guided_discrete(model, part, guidance).species, here) + prior[rows, order[rows, step]]
+        if partners is not None:
+            score = score + partners(*_as_composition(model, part, role[rows], int(n_roles.max())), order[rows, step])
         left = n_roles[rows] - step
         allowed, kept = _allowed(model, part, left, chemistry, score)
         possible = allowed.any(-1)
@@ -52,7 +61,28 @@ def decorate(
         species = batch.species.clone()
         species[rows] = torch.where(here, chosen[:, None], batch.species[rows])
         batch = batch.with_(species=species)
-    return batch, (nll / n_roles).float(), alive
+    return batch, nll.float(), alive
+
+
+def roles_of(species: Int64[Tensor, "b m"], mask: Bool[Tensor, "b m"]) -> Int64[Tensor, "b m"]:
+    """Orbits of one element as one role, numbered by first occurrence; -1 is padding."""
+    same = (species[:, :, None] == species[:, None, :]) & mask[:, :, None] & mask[:, None, :]
+    first = same.float().argmax(-1)
+    founds = (first == torch.arange(species.shape[1], device=species.device)) & mask
+    number = founds.long().cumsum(1) - 1
+    return torch.where(mask, number.gather(1, first), torch.full_like(number, -1))
+
+
+def _as_composition(
+    model: CrystalModel, batch: OrbitBatch, role: Int64[Tensor, "b m"], width: int
+) -> tuple[Int64[Tensor, "b r"], Int64[Tensor, "b r"]]:
+    """Element of each role, masked where it is open, and its atoms."""
+    slot = role.clamp_min(0)
+    atoms = torch.zeros(len(role), width, dtype=torch.long, device=role.device)
+    species = torch.full_like(atoms, MASKED_SPECIES)
+    atoms.scatter_add_(1, slot, model.multiplicity[batch.wyckoff] * (role >= 0))
+    species.scatter_reduce_(1, slot, batch.species * (role >= 0), "amax")
+    return species, atoms
 
 
 def _order(seed: int, index: Int64[Tensor, " b"], n_roles: Int64[Tensor, " b"]) -> Int64[Tensor, "b r"]:

@@ -17,6 +17,8 @@ from sse_diffusion.core.errors import CheckpointError, ConfigError
 from sse_diffusion.core.orbit_batch import MASKED_SPECIES, MASKED_WYCKOFF, OrbitBatch
 from sse_diffusion.core.rng import categorical, uniform
 from sse_diffusion.diffusion.hard_chemistry import HardChemistry
+from sse_diffusion.diffusion.structure_types.chemistry import ChemistryConfig, RoleChemistry
+from sse_diffusion.diffusion.structure_types.decorate import Partners
 from sse_diffusion.diffusion.structure_types.library import TypeLibrary
 from sse_diffusion.diffusion.structure_types.prior import role_log_odds, type_weights
 from sse_diffusion.diffusion.structure_types.scorer import (
@@ -41,7 +43,7 @@ class Proposal:
     Attributes:
         types: (b,) type, or -1: none, everything is left to the diffusion model.
         elements: (b, roles) element of each role where a composition was prescribed, else 0.
-        surprisal: (b,) -log p of the choice.
+        surprisal: (b,) -log p of the choice, nats per crystal.
     """
 
     types: Int64[Tensor, " b"]
@@ -60,10 +62,18 @@ class StructureTypes:
         scorer: trained scorer; it holds the library.
         role_elements: (R, 95) crystals with each element in each role.
         untyped: share of the training crystals whose type the library lacks.
+        chemistry: which elements go together; ``None``: left to the denoiser.
     """
 
-    def __init__(self, scorer: TypeScorer, role_elements: Float[np.ndarray, "r 95"], untyped: float) -> None:
+    def __init__(
+        self,
+        scorer: TypeScorer,
+        role_elements: Float[np.ndarray, "r 95"],
+        untyped: float,
+        chemistry: RoleChemistry | None = None,
+    ) -> None:
         self.scorer = scorer.eval()
+        self.chemistry = None if chemistry is None else chemistry.eval()
         self.library: TypeLibrary = scorer.library
         self.role_elements, self.untyped = role_elements, untyped
         self._log_odds = torch.tensor(role_log_odds(scorer.library, role_elements), dtype=torch.float32)
@@ -138,6 +148,15 @@ class StructureTypes:
         rows = torch.from_numpy(self.library.role_start)[types][:, None] + torch.arange(width)
         return self._log_odds[rows.clamp_max(len(self._log_odds) - 1)]
 
+    def partners(self, weight: float) -> Partners | None:
+        """``weight`` times how much more often an element goes with the others than alone; ``None`` where that is not known."""
+        chemistry = self.chemistry
+        if chemistry is None or weight == 0.0:
+            return None
+        return lambda species, atoms, asked: (
+            weight * chemistry.log_odds(species.cpu(), atoms.cpu(), asked.cpu()).to(species.device)
+        )
+
     def batch(self, proposal: Proposal, conditions: dict[str, Tensor]) -> tuple[OrbitBatch, Int64[Tensor, "b m"]]:
         """Crystals with the groups, sites, mean coordinates and cells (without size) of their types, and the role of each orbit.
 
@@ -179,8 +198,13 @@ def save_structure_types(types: StructureTypes, path: str | Path, extra: dict[st
     half = {f"scorer.{k}": v.half() if v.is_floating_point() and v.dim() > 1 else v for k, v in state.items()}
     library = {f"library.{k}": torch.from_numpy(v) for k, v in types.library.arrays().items()}
     statistics = {"role_elements": torch.from_numpy(types.role_elements).float()}  # parts of one where roles can be exchanged
+    if types.chemistry is not None:
+        learnt = types.chemistry.state_dict()
+        half |= {f"chemistry.{k}": v.half() if v.dim() > 1 else v for k, v in learnt.items()}
     small = {k: v if v.is_floating_point() else v.to(_integer(v)) for k, v in {**library, **statistics}.items()}
     config = {"scorer": asdict(types.scorer.config), "untyped": types.untyped, **(extra or {})}
+    if types.chemistry is not None:
+        config["chemistry"] = asdict(types.chemistry.config)
     save_checkpoint(path, KIND, VERSION, config, {**half, **small})
 
 
@@ -213,4 +237,9 @@ def _from_checkpoint(stored: Checkpoint) -> StructureTypes:
     counts = stored.tensors["role_elements"].numpy().astype(np.float64)
     scorer = TypeScorer(library, build(ScorerConfig, stored.config["scorer"]), state["element_features"], counts)
     scorer.load_state_dict(state)
-    return StructureTypes(scorer, counts, float(stored.config["untyped"]))
+    chemistry = None
+    if "chemistry" in stored.config:
+        learnt = {k.removeprefix("chemistry."): v.float() for k, v in stored.tensors.items() if k.startswith("chemistry.")}
+        chemistry = RoleChemistry(build(ChemistryConfig, stored.config["chemistry"]), learnt["element_features"])
+        chemistry.load_state_dict(learnt)
+    return StructureTypes(scorer, counts, float(stored.config["untyped"]), chemistry)

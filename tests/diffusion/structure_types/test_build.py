@@ -18,6 +18,7 @@ from sse_diffusion.diffusion.structure_types.build import (
     held_out_formulas,
     run_build,
 )
+from sse_diffusion.diffusion.structure_types.chemistry import ChemistryConfig
 from sse_diffusion.diffusion.structure_types.fit import FitConfig, answers, count_role_elements
 from sse_diffusion.diffusion.structure_types.grouping import Kind
 from sse_diffusion.diffusion.structure_types.library import TypeLibrary
@@ -25,7 +26,11 @@ from sse_diffusion.diffusion.structure_types.proposer import load_structure_type
 from sse_diffusion.diffusion.structure_types.scorer import ScorerConfig
 
 QUICK = BuildConfig(
-    workers=1, held_out=0.3, scorer=ScorerConfig(width=8, hidden=16), fit=FitConfig(epochs=2, learning_rate=1e-2, batch=16)
+    workers=1,
+    held_out=0.3,
+    scorer=ScorerConfig(width=8, hidden=16),
+    fit=FitConfig(epochs=2, learning_rate=1e-2, batch=16),
+    chemistry=ChemistryConfig(width=8, layers=1, epochs=2),
 )
 
 
@@ -51,7 +56,9 @@ def test_a_crystal_without_a_like_founds_no_type(crystals: list[Orbits]) -> None
 def test_a_type_needs_as_many_members_as_asked_for_and_two_at_least(crystals: list[Orbits]) -> None:
     fewer = crystals[:11]  # eight rock salts, three rutiles
     for members, groups in ((1, {225, 136}), (3, {225, 136}), (4, {225})):
-        config = BuildConfig(min_members=members, workers=1, held_out=0.0, scorer=QUICK.scorer, fit=QUICK.fit)
+        config = BuildConfig(
+            min_members=members, workers=1, held_out=0.0, scorer=QUICK.scorer, fit=QUICK.fit, chemistry=QUICK.chemistry
+        )
         assert set(build_structure_types([*fewer, crystals[-1]], config)[0].library.group.tolist()) == groups
 
 
@@ -60,6 +67,9 @@ def test_building_is_deterministic(crystals: list[Orbits]) -> None:
     assert a == b
     for name, value in one.scorer.state_dict().items():
         assert torch.equal(value, other.scorer.state_dict()[name])
+    assert one.chemistry is not None and other.chemistry is not None
+    for name, value in one.chemistry.state_dict().items():
+        assert torch.equal(value, other.chemistry.state_dict()[name])
 
 
 def test_a_table_without_repetitions_is_refused_with_advice(decorations: Callable[..., list[Orbits]]) -> None:
@@ -101,7 +111,8 @@ def test_element_features_are_standardised() -> None:
 def test_the_script_stores_a_checkpoint(composed: Callable, in_tmp) -> None:
     """On the embedded prototypes, from the configuration to proposals."""
     cfg = composed("diffusion/structure_types", "data=prototypes", f"out={in_tmp / 'types'}", f"cache_dir={in_tmp / 'cache'}",
-                   "workers=1", "fit.epochs=2", "scorer={width: 8, hidden: 16}")  # fmt: skip
+                   "workers=1", "fit.epochs=2", "scorer={width: 8, hidden: 16}",
+                   "chemistry.epochs=1", "chemistry.width=8")  # fmt: skip
     record = run_build(cfg)
     types = load_structure_types(str(in_tmp / "types"))
     assert (in_tmp / "types" / "metrics.json").is_file()
