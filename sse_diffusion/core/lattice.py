@@ -71,4 +71,8 @@ def log_matrix(k: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 3"]:
 
 def log_to_lattice(k: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 3"]:
     """k -> row vectors, Angstrom, in the standard orientation: a along x, b in the xy plane (lower triangular)."""
-    return torch.linalg.cholesky(log_to_metric(k.double())).to(k.dtype)
+    # G = M M^T with M = exp(S), so M^T = Q R gives L = R^T: half the digits lost that a Cholesky factor of G would lose, and no
+    # failure on cells so flat that G is not positive in floating point.
+    triangle = torch.linalg.qr(torch.linalg.matrix_exp(log_matrix(k.double())).mT).R.mT
+    sign = torch.where(triangle.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)
+    return (triangle * sign.unsqueeze(-2)).to(k.dtype)
