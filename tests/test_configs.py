@@ -19,8 +19,9 @@ SCHEMAS = {
     "verification/relax": "sse_diffusion.verification.relax:RelaxConfig",
     "verification/md_gate": "sse_diffusion.verification.md_gate:MDGateConfig",
     "verification/hull": "sse_diffusion.verification.hull_table:HullTableConfig",
-    "predictors": "sse_diffusion.predictors.stability_training:StabilityTrainConfig",
+    "predictors": "sse_diffusion.predictors.composition_training:CompositionTrainConfig",
     "diffusion": "sse_diffusion.diffusion.structure_types.build:BuildConfig",
+    "thermo/phases": "sse_diffusion.thermo.labels:PhasesConfig",
     "thermo/condition": "sse_diffusion.thermo.conditions:ConditionSpec",
 }
 """Group -> dataclass whose keyword arguments its files are."""

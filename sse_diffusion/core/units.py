@@ -14,5 +14,8 @@ eV_PER_A3_PER_GPa = 1.0 / GPa_PER_eV_PER_A3
 CM2_PER_S_PER_A2_PER_PS = 1.0e-4
 """1 Angstrom^2/ps in cm^2/s."""
 
+AMU_PER_A3_IN_G_PER_CM3 = 1.66053906660
+"""1 atomic mass unit per Angstrom^3 in g/cm^3."""
+
 AMBIENT_PRESSURE_GPa = 1.01325e-4
 """One standard atmosphere."""

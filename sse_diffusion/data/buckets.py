@@ -6,7 +6,7 @@ changes neither the stream nor what a position in it means.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,11 +44,14 @@ class BucketStream(Sampler[list[int]]):
         start: number of batches that a resumed run has consumed.
         repeat: times that each batch comes in a row, for a step that computes it in parts.
         views: of every crystal, a second one; it comes as index ``i + n``.
+        on_epoch: told the number of an epoch before its first batch.
     """
 
     def __init__(
-        self, sizes: np.ndarray, max_tokens: int, seed: int = 0, start: int = 0, repeat: int = 1, views: Views | None = None
-    ) -> None:
+        self, sizes: np.ndarray, max_tokens: int, seed: int = 0, start: int = 0, repeat: int = 1, views: Views | None = None,
+        on_epoch: Callable[[int], object] = lambda number: None,
+    ) -> None:  # fmt: skip
+        self.on_epoch = on_epoch
         self.sizes, self.max_tokens, self.seed = np.asarray(sizes), max_tokens, seed
         self.start, self.repeat, self.views = start, repeat, views
 
@@ -82,6 +85,8 @@ class BucketStream(Sampler[list[int]]):
         skip, number = self.start, 0
         while True:
             batches = self.epoch(number)
+            if skip < len(batches):
+                self.on_epoch(number)
             for batch in batches[skip:]:
                 for _ in range(self.repeat):
                     yield batch

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
@@ -17,7 +18,18 @@ from sse_diffusion.data.dataset import OrbitDataset, build_dataset, cache_file
 from sse_diffusion.data.sources import load_source
 from sse_diffusion.data.views import with_p1_views
 
-Encoder = Callable[[OrbitDataset], dict[str, Tensor]]
+VALIDATION_EPOCH = 2**31
+"""Epoch whose drawn conditions validation uses: always the same, and no epoch of training."""
+
+
+class Encoder(Protocol):
+    """Makes the condition tensors of a data set, one row per crystal (the model knows how)."""
+
+    def fixed(self) -> dict[str, Tensor]:
+        """Those that stay."""
+
+    def drawn(self, epoch: int) -> dict[str, Tensor]:
+        """Those that are drawn anew for every epoch, the same for the same number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +60,22 @@ class LoaderConfig:
 
 
 class _Split(Subset):
-    """A subset that keeps the data set's one-gather batching."""
+    """A subset that keeps the data set's one-gather batching and adds conditions that were drawn for this epoch."""
+
+    def __init__(self, dataset: OrbitDataset, rows: np.ndarray, encoder: Encoder | None, n_crystals: int) -> None:
+        super().__init__(dataset, rows.tolist())
+        self.encoder, self.n_crystals = encoder, n_crystals
+        self.drawn: dict[str, Tensor] = {}
+
+    def draw(self, epoch: int) -> None:
+        """Enter an epoch."""
+        self.drawn = {} if self.encoder is None else self.encoder.drawn(epoch)
 
     def __getitems__(self, indices: list[int]) -> Any:
-        return self.dataset.__getitems__([self.indices[i] for i in indices])
+        rows = [self.indices[i] for i in indices]
+        batch = self.dataset.__getitems__(rows)
+        crystals = torch.tensor(rows) % self.n_crystals  # views of a crystal share its state point
+        return batch.with_(conditions={**batch.conditions, **{k: v[crystals] for k, v in self.drawn.items()}})
 
 
 def _identity(batch: Any) -> Any:
@@ -64,12 +88,15 @@ class CrystalDataModule(pl.LightningDataModule):
     Args:
         source: a data config (kind, path, labels, ...), see :mod:`sse_diffusion.data.sources`.
         config: batching.
-        encode: makes the condition tensors of the data set (the model knows how).
+        encode: gives the encoder of a data set.
     """
 
-    def __init__(self, source: Mapping[str, Any], config: LoaderConfig, encode: Encoder | None = None) -> None:
+    def __init__(
+        self, source: Mapping[str, Any], config: LoaderConfig, encode: Callable[[OrbitDataset], Encoder] | None = None
+    ) -> None:
         super().__init__()
         self.source, self.config, self.encode = source, config, encode
+        self._encoder: Encoder | None = None
         self._dataset: OrbitDataset | None = None
         self._with_views: OrbitDataset | None = None
 
@@ -81,7 +108,8 @@ class CrystalDataModule(pl.LightningDataModule):
             self.report = report
             self._dataset = build_dataset(report.rows, self.config.cache_dir, self.config.workers)
             if self.encode is not None:
-                self._dataset.set_conditions(self.encode(self._dataset))
+                self._encoder = self.encode(self._dataset)
+                self._dataset.set_conditions(self._encoder.fixed())
         return self._dataset
 
     def indices(self, split: str) -> np.ndarray:
@@ -128,9 +156,12 @@ class CrystalDataModule(pl.LightningDataModule):
         dataset, rows, views = self.shown("train")
         start, repeat = (self.trainer.global_step, self.trainer.accumulate_grad_batches) if self.trainer else (0, 1)
         other = None if views is None else Views(dataset.n_orbits[views], self.config.p1_share)
-        stream = BucketStream(dataset.n_orbits[rows], self.config.max_tokens, self.config.seed, start, repeat, other)
-        where = rows if views is None else np.concatenate([rows, views])
-        return DataLoader(_Split(dataset, where.tolist()), batch_sampler=stream, collate_fn=_identity)
+        split = self._split(dataset, rows if views is None else np.concatenate([rows, views]))
+        stream = BucketStream(dataset.n_orbits[rows], self.config.max_tokens, self.config.seed, start, repeat, other, split.draw)
+        return DataLoader(split, batch_sampler=stream, collate_fn=_identity)
+
+    def _split(self, dataset: OrbitDataset, rows: np.ndarray) -> _Split:
+        return _Split(dataset, rows, self._encoder, len(self.dataset))
 
     def val_dataloader(self) -> DataLoader:
         """One ordered pass over the validation rows; as P1 views only where training shows nothing else."""
@@ -138,5 +169,7 @@ class CrystalDataModule(pl.LightningDataModule):
         if self.config.p1_share == 1.0:
             dataset, _, views = self.shown("val")
             rows = rows if views is None else views
+        split = self._split(dataset, rows)
+        split.draw(VALIDATION_EPOCH)
         stream = BucketStream(dataset.n_orbits[rows], self.config.max_tokens, seed=0)
-        return DataLoader(_Split(dataset, rows.tolist()), batch_sampler=stream.epoch(0), collate_fn=_identity)
+        return DataLoader(split, batch_sampler=stream.epoch(0), collate_fn=_identity)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -38,18 +39,26 @@ def atomic_numbers(symbols: Iterable[str]) -> list[int]:
 def encode(spec: ConditionSpec, values: Sequence[float | str | frozenset[str] | Interval | None]) -> Tensor:
     """One tensor for a list of labels or asked values; ``None`` is null."""
     if spec.kind == "continuous":
-        return torch.tensor([_interval(spec, v) for v in values], dtype=torch.float32)
+        return _ends(spec, [_interval(v) for v in values])
     if spec.kind == "categorical":
         return torch.tensor([-1 if v is None else spec.index(str(v)) for v in values])
     return torch.stack([_multi_hot(v) for v in values])
 
 
-def _interval(spec: ConditionSpec, value: float | str | frozenset[str] | Interval | None) -> list[float]:
+def encode_numbers(spec: ConditionSpec, values: Float[np.ndarray, " n"]) -> Float[Tensor, "n 2"]:
+    """The same for an array of labels of a continuous condition; NaN is null."""
+    return _ends(spec, np.stack([values, values], axis=-1))
+
+
+def _ends(spec: ConditionSpec, ends: Sequence[Sequence[float]] | Float[np.ndarray, "n 2"]) -> Float[Tensor, "n 2"]:
+    standardised = spec.standardised(np.array(ends, dtype=float).reshape(-1, 2))
+    return torch.from_numpy(np.clip(standardised, -OPEN_END, OPEN_END)).float()
+
+
+def _interval(value: float | str | frozenset[str] | Interval | None) -> tuple[float, float]:
     if value is None or isinstance(value, str | frozenset):
-        return [math.nan, math.nan]
-    interval = value if isinstance(value, Interval) else Interval(value, value)
-    ends = (spec.standardise(interval.lo), spec.standardise(interval.hi))
-    return [min(max(x, -OPEN_END), OPEN_END) for x in ends]
+        return math.nan, math.nan
+    return (value.lo, value.hi) if isinstance(value, Interval) else (value, value)
 
 
 def _multi_hot(value: object) -> Tensor:
@@ -80,9 +89,9 @@ def _null(value: Tensor) -> Tensor:
 
 
 def drop_conditions(
-    conditions: Mapping[str, Tensor], probability: Mapping[str, float], u: Float[Tensor, "b f"]
+    conditions: Mapping[str, Tensor], probability: Mapping[str, float | Tensor], u: Float[Tensor, "b f"]
 ) -> dict[str, Tensor]:
-    """Replace each field by its null independently, field f with its own probability."""
+    """Replace each field by its null independently, field f with its own probability (a number, or one for each crystal)."""
     dropped = {}
     for column, (name, value) in enumerate(conditions.items()):
         gone = u[:, column] < probability[name]

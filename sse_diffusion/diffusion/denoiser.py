@@ -24,8 +24,10 @@ from sse_diffusion.core.orbit_batch import MASKED_WYCKOFF, MAX_SPECIES, OrbitBat
 from sse_diffusion.core.wyckoff import MAX_LETTERS, N_GROUPS, wyckoff_table
 from sse_diffusion.diffusion.geometry import OrbitGeometry, PairGeometry
 from sse_diffusion.diffusion.layers import Block, ConditionEmbedder, feed_forward, sinusoids
-from sse_diffusion.diffusion.vectors import NeighbourAngles
 from sse_diffusion.thermo.conditions import ConditionSpec
+
+LOG_STD_RANGE = (-4.0, 2.0)
+"""Of an estimated property, in units of its spread over the training rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +41,9 @@ class DenoiserConfig:
         pair_width: width of the pair representation.
         cutoff_A: radius of the neighbour sums.
         n_radial: radial basis functions within it.
-        vector_channels: neighbour vectors per orbit whose angles are read (:mod:`sse_diffusion.diffusion.vectors`); 0: none.
         max_orbits: largest number of orbits the size head can propose.
         dropout: on the residual branches.
+        properties: whether a head estimates the continuous conditions from the noisy crystal (:class:`Properties`).
     """
 
     width: int = 256
@@ -50,9 +52,21 @@ class DenoiserConfig:
     pair_width: int = 48
     cutoff_A: float = 6.0
     n_radial: int = 24
-    vector_channels: int = 32
     max_orbits: int = 64
     dropout: float = 0.0
+    properties: bool = False
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What the continuous conditions of a crystal are, judged from its masked or noisy form: one Gaussian each.
+
+    Standardised as the specs say; in the order of :attr:`OrbitTransformer.property_names`. Every field is judged with the other
+    conditions as they are given: p(y_f | noisy crystal, conditions without f). Fields that are themselves given mean nothing.
+    """
+
+    mean: Float[Tensor, "b f"]
+    log_std: Float[Tensor, "b f"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,7 @@ class DiscreteLogits:
     group: Float[Tensor, "b 231"]
     wyckoff: Float[Tensor, "b m 27"]
     species: Float[Tensor, "b m 95"]
+    properties: Properties
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,7 @@ class ContinuousOutput:
 
     free: Float[Tensor, "b m 3"]
     cell: Float[Tensor, "b 6"]
+    properties: Properties
 
 
 @dataclass(frozen=True)
@@ -77,8 +93,6 @@ class _Seen:
     """What the second stage knows of the geometry."""
 
     pair: Float[Tensor, "b m m p"]
-    vector: Float[Tensor, "b m m k 3"]
-    metric: Float[Tensor, "b 3 3"]
     x_cell: Float[Tensor, "b 6"]
 
 
@@ -97,6 +111,8 @@ class OrbitTransformer(nn.Module):
         table = wyckoff_table()
         self.geometry = OrbitGeometry(config.cutoff_A, config.n_radial)
         self.conditions = ConditionEmbedder(specs, d)
+        estimated = (name for name, spec in specs.items() if spec.kind == "continuous" and not spec.of_state_point)
+        self.property_names = tuple(estimated) if config.properties else ()
         self.time, self.time_cell = feed_forward(64, d, d), feed_forward(64, d, d)
         self.stage = nn.Embedding(2, d)
         self.group_in = nn.Embedding(N_GROUPS + 1, d)
@@ -107,10 +123,6 @@ class OrbitTransformer(nn.Module):
         self.cell_in = feed_forward(N_CELL + 1, d, d)
         self.pair_in = feed_forward(2 * config.n_radial, p, p)
         self.blocks = nn.ModuleList(Block(d, config.heads, p, config.dropout) for _ in range(config.depth))
-        self.angles = nn.ModuleDict()
-        if config.vector_channels:
-            at = sorted({0, config.depth // 2})  # before the first block and half way
-            self.angles.update({str(k): NeighbourAngles(d, p, config.n_radial, config.vector_channels) for k in at})
         self.norm = nn.LayerNorm(d)
         self._build_heads(d, p)
         site = torch.zeros(MASKED_WYCKOFF + 1, 8)  # what a position is like, so that rare ones share what is learnt
@@ -136,6 +148,7 @@ class OrbitTransformer(nn.Module):
         self.force_query, self.force_key = nn.Linear(d, 2 * p), nn.Linear(d, 2 * p)
         self.force_pair, self.force_out = nn.Linear(p, 2 * p), nn.Linear(2 * p, 2 * self.config.n_radial)
         self.cell_out = feed_forward(d, d, N_CELL)
+        self.property_out = feed_forward(d, d, 2 * len(self.property_names)) if self.property_names else None
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.3)
@@ -146,7 +159,7 @@ class OrbitTransformer(nn.Module):
     def compile_blocks(self) -> None:
         """Fuse the element-wise work of the blocks with ``torch.compile`` (on CPUs: a C++ compiler and half a minute)."""
         torch._dynamo.config.recompile_limit = 64  # blocks with and without geometry, training and evaluation
-        for block in (*self.blocks, *self.angles.values()):
+        for block in self.blocks:
             block.compile(dynamic=True)
 
     def size_logits(self, conditions: Mapping[str, Tensor]) -> Float[Tensor, "b s"]:
@@ -166,7 +179,7 @@ class OrbitTransformer(nn.Module):
         wyckoff = wyckoff.masked_fill((letters == MASKED_WYCKOFF)[:, None, :], -torch.inf)
         species = self.species_out(tokens).float()
         species[..., 0] = -torch.inf
-        return DiscreteLogits(group, wyckoff, species)
+        return DiscreteLogits(group, wyckoff, species, self._properties(crystal))
 
     def continuous(
         self, batch: OrbitBatch, x_cell: Float[Tensor, "b 6"], t: Float[Tensor, " b"], t_cell: Float[Tensor, " b"]
@@ -181,7 +194,7 @@ class OrbitTransformer(nn.Module):
         geometry = self.geometry(batch)
         metric = torch.linalg.matrix_exp(2.0 * self._shape(batch.cell))
         pair = self._pair_features(geometry, metric)
-        h = self._trunk(batch, _Seen(pair, geometry.vector, metric, x_cell), (t, t_cell), stage=1)
+        h = self._trunk(batch, _Seen(pair, x_cell), (t, t_cell), stage=1)
         tokens, crystal = h[:, 1:], h[:, 0]
         hidden = self.force_pair(pair) + self.force_query(tokens)[:, :, None] + self.force_key(tokens)[:, None, :]
         both = batch.mask[:, :, None] & batch.mask[:, None, :]
@@ -193,7 +206,13 @@ class OrbitTransformer(nn.Module):
         share = multiplicity / multiplicity.sum(-1, keepdim=True)
         strain = torch.einsum("bm,bmnk,bmnkc->bc", share, to_strain, geometry.strain)
         cell = (self.cell_out(crystal).float() + strain) * self.cell_is_free[batch.group]
-        return ContinuousOutput(free, cell)
+        return ContinuousOutput(free, cell, self._properties(crystal))
+
+    def _properties(self, crystal: Float[Tensor, "b d"]) -> Properties:
+        if self.property_out is None:
+            return Properties(*crystal.new_zeros(2, len(crystal), 0).float())
+        mean, log_std = self.property_out(crystal).float().chunk(2, dim=-1)
+        return Properties(mean, log_std.clamp(*LOG_STD_RANGE))
 
     def _projection(self, batch: OrbitBatch) -> Float[Tensor, "b m 3 3"]:
         known = batch.wyckoff.clamp_max(MASKED_WYCKOFF - 1)
@@ -235,9 +254,6 @@ class OrbitTransformer(nn.Module):
         h = torch.cat([crystal[:, None], tokens], dim=1)
         mask = torch.cat([torch.ones(b, 1, dtype=torch.bool, device=batch.device), batch.mask], dim=1)
         pair = None if seen is None else nn.functional.pad(seen.pair, (0, 0, 1, 0, 1, 0))
-        for k, block in enumerate(self.blocks):
-            if seen is not None and str(k) in self.angles:
-                tokens = self.angles[str(k)](h[:, 1:], seen.pair, seen.vector, seen.metric)
-                h = torch.cat([h[:, :1], tokens], dim=1)
+        for block in self.blocks:
             h = block(h, c, pair, mask)
         return self.norm(h)

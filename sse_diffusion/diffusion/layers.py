@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from jaxtyping import Bool, Float
@@ -111,6 +111,17 @@ class ConditionEmbedder(nn.Module):
         self.elements = nn.ModuleDict(
             {name: ElementSetEncoder(width) for name, module in fields.items() if isinstance(module, ElementCountEmbedding)}
         )
+
+    def silence(self, names: Iterable[str]) -> None:
+        """Make fields contribute nothing until they are trained: their last layer and their null become zero."""
+        for name in names:
+            module = self.fields[name]
+            last = module.table.weight if isinstance(module, CategoryEmbedding) else module.net[-1].weight
+            for parameter in (last, *((module.null, module.net[-1].bias) if hasattr(module, "null") else ())):
+                nn.init.zeros_(parameter)
+            if name in self.elements:
+                nn.init.zeros_(self.elements[name].out.weight)
+                nn.init.zeros_(self.elements[name].out.bias)
 
     def forward(self, conditions: Mapping[str, Tensor]) -> Float[Tensor, "b w"]:
         """Embed all fields; every field of the model must be present (as its null when not asked)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from sse_diffusion.thermo.conditions import ConditionSpec
 
 KIND = "crystal_model"
 VERSION = 3
-SINCE = {2: ("denoiser.time_cell.", "denoiser.conditions.elements."), 3: ("denoiser.angles.",)}
+SINCE = {2: ("denoiser.time_cell.", "denoiser.conditions.elements.")}
 """Parameters by the version that brought them; fresh ones contribute zero, so older checkpoints mean what they meant."""
 
 
@@ -72,6 +72,23 @@ class CrystalModel(nn.Module):
         nulls: dict[str, Tensor] = {name: encode(spec, [None] * n) for name, spec in self.specs.items()}
         nulls[COMPOSITION] = encode_composition([None] * n)
         return {k: v.to(self.first_position.device) for k, v in nulls.items()}
+
+    def with_conditions(self, specs: Mapping[str, ConditionSpec]) -> CrystalModel:
+        """A copy that knows further conditions and has a property head: adapters for fine-tuning.
+
+        The new fields start silent (zero-initialised), so the copy samples what this model samples until it is trained; this
+        model stays as it is. Conditions that it already knows keep their own scale.
+        """
+        known = {**specs, **self.specs}
+        new = [name for name in specs if name not in self.specs]
+        config = replace(self.denoiser.config, properties=True)
+        grown = CrystalModel(config, {n: known[n] for n in (*self.specs, *new)}, self.coordinate_noise.config, self.masking)
+        grown.denoiser.conditions.silence(new)
+        old = self.state_dict()
+        if self.denoiser.property_names != grown.denoiser.property_names:  # the head counts the fields: it is learnt anew
+            old = {name: value for name, value in old.items() if ".property_out." not in name}
+        grown.load_state_dict(old, strict=False)
+        return grown.to(self.first_position.device)
 
     def config(self) -> dict[str, Any]:
         """Plain dictionary from which :meth:`from_config` builds the same architecture."""

@@ -14,6 +14,7 @@ from sse_diffusion.core.rng import normal, uniform
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.condition_tensors import COMPOSITION, drop_conditions, widen_intervals
 from sse_diffusion.diffusion.corruption.discrete import mask_fields
+from sse_diffusion.diffusion.denoiser import Properties
 from sse_diffusion.diffusion.model import CrystalModel
 from sse_diffusion.diffusion.share import Share
 
@@ -25,6 +26,7 @@ MIN_TIME = 1e-4
 """Times keep this distance from 0 and 1."""
 
 FIELDS = ("size", "group", "wyckoff", "species", "coordinates", "cell")
+"""What every model predicts; :class:`Losses` of one with a property head hold two fields more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,10 @@ class ObjectiveConfig:
 
     Attributes:
         size, group, wyckoff, species, coordinates, cell: weights.
+        masked_properties, noisy_properties: weights of the property head's two uses, if the model has one.
         composition_dropout: share of examples trained de novo rather than for structure prediction.
+        few_conditions: share of crystals whose conditions are kept at a rate of their own, uniform in (0, 1), on top of their
+            dropout: with a dozen conditions independent dropout alone would hardly ever show one or two of them.
         shared_time: share of crystals whose coordinates and cell have the same time. The others have one for each: a sampler
             may then know the one better than the other.
         time_power: coordinate times are u^p with u uniform; above 1 they gather where there is little noise.
@@ -45,7 +50,10 @@ class ObjectiveConfig:
     species: float = 1.0
     coordinates: float = 1.0
     cell: float = 0.5
+    masked_properties: float = 0.1
+    noisy_properties: float = 0.1
     composition_dropout: float = 0.6
+    few_conditions: float = 0.7
     shared_time: float = 0.5
     time_power: float = 1.0
 
@@ -72,20 +80,27 @@ class Objective:
         """Losses of one batch at one training step, or share ``part`` of ``parts`` of them (their mean is the whole)."""
         index = torch.arange(len(batch), device=batch.device)
         draw = _Draws(seed, index, step)
+        labels = property_labels(model, batch)
         batch = batch.with_(conditions=self._conditions(model, batch, draw))
+        hidden = torch.where(property_labels(model, batch).isnan(), labels, torch.nan)
         share = Share(len(batch), part, parts)
-        fields = {**self._discrete(model, batch, draw, share), **self._continuous(model, batch, draw, share)}
+        fields = {**self._discrete(model, batch, hidden, draw, share), **self._continuous(model, batch, hidden, draw, share)}
         total = torch.stack([getattr(self.config, name) * value for name, value in fields.items()]).sum()
         return Losses(total, fields)
 
     def _conditions(self, model: CrystalModel, batch: OrbitBatch, draw: _Draws) -> dict[str, Tensor]:
         """Intervals around point labels, the composition, and independent dropout of every field."""
-        conditions = dict(batch.conditions)
-        for name, value in conditions.items():
-            if value.dim() == 2 and value.shape[1] == 2:
-                conditions[name] = widen_intervals(value, draw.uniform((4,)).float())
+        conditions = {name: batch.conditions[name] for name in model.specs}
+        for name, spec in model.specs.items():
+            if spec.kind == "continuous" and not spec.of_state_point:
+                conditions[name] = widen_intervals(conditions[name], draw.uniform((4,)).float())
         conditions[COMPOSITION] = composition_of(batch)
-        probability = {name: spec.dropout for name, spec in model.specs.items()} | {COMPOSITION: self.config.composition_dropout}
+        rate = torch.where(draw.uniform(()) < self.config.few_conditions, draw.uniform(()), 1.0)
+        probability = {
+            name: spec.dropout + torch.zeros_like(rate) if spec.of_state_point else 1.0 - (1.0 - spec.dropout) * rate
+            for name, spec in model.specs.items()
+        }
+        probability[COMPOSITION] = torch.full_like(rate, self.config.composition_dropout)
         return drop_conditions(conditions, probability, draw.uniform((len(conditions),)))
 
     def _times(self, draw: _Draws) -> tuple[Tensor, Tensor]:
@@ -93,7 +108,9 @@ class Objective:
         t = (draw.stratified() ** self.config.time_power).clamp_min(MIN_TIME).float()
         return t, torch.where(draw.uniform(()) < self.config.shared_time, t, draw.uniform(()).float())
 
-    def _discrete(self, model: CrystalModel, batch: OrbitBatch, draw: _Draws, share: Share) -> dict[str, Tensor]:
+    def _discrete(
+        self, model: CrystalModel, batch: OrbitBatch, hidden: Float[Tensor, "b f"], draw: _Draws, share: Share
+    ) -> dict[str, Tensor]:
         shape, each = batch.mask.shape[1], torch.ones(len(batch), device=batch.device)
         masked = mask_fields(batch, model.masking, draw.stratified(), draw.uniform(()), draw.uniform((shape, 2)))
         group_weight, n_crystals = masked.group.float(), len(batch)
@@ -111,9 +128,12 @@ class Objective:
         species = _token_loss(logits.species, batch.species, species_weight, batch)
         size = size * (n_crystals / TYPICAL_BATCH)
         weighted = {"size": (size, each), "group": (group, group_weight), "wyckoff": (wyckoff, each), "species": (species, each)}
-        return {name: share.mean(value, weight) for name, (value, weight) in weighted.items()}
+        fields = {name: share.mean(value, weight) for name, (value, weight) in weighted.items()}
+        return fields | _property_loss("masked_properties", logits.properties, hidden, share)
 
-    def _continuous(self, model: CrystalModel, batch: OrbitBatch, draw: _Draws, share: Share) -> dict[str, Tensor]:
+    def _continuous(
+        self, model: CrystalModel, batch: OrbitBatch, hidden: Float[Tensor, "b f"], draw: _Draws, share: Share
+    ) -> dict[str, Tensor]:
         t, t_cell = self._times(draw)
         is_free = model.is_free(batch)
         atoms = model.atoms(batch)
@@ -125,7 +145,8 @@ class Objective:
         output = model.denoiser.continuous(noisy.select(rows), x_t[rows], t[rows], t_cell[rows])
         coordinates = ((output.free - target[rows]) ** 2 * is_free[rows]).sum(dim=(1, 2)) / dof[rows].clamp_min(1)
         cell = ((output.cell - v[rows]) ** 2 * cell_free[rows]).sum(-1) / cell_free[rows].sum(-1)
-        return {"coordinates": share.mean(coordinates, (dof > 0).float()), "cell": share.mean(cell, torch.ones_like(t))}
+        fields = {"coordinates": share.mean(coordinates, (dof > 0).float()), "cell": share.mean(cell, torch.ones_like(t))}
+        return fields | _property_loss("noisy_properties", output.properties, hidden, share)
 
 
 class _Draws:
@@ -151,6 +172,24 @@ class _Draws:
         offset = self.uniform(())[:1]
         order = self.uniform(()).argsort()
         return torch.remainder(offset + order / len(self.index), 1.0).clamp(MIN_TIME, 1 - MIN_TIME)
+
+
+def property_labels(model: CrystalModel, batch: OrbitBatch) -> Float[Tensor, "b f"]:
+    """What the property head estimates, standardised, in its order; NaN where unknown."""
+    names = model.denoiser.property_names
+    columns = [batch.conditions[name][:, :1] for name in names]
+    return torch.cat([batch.cell.new_zeros(len(batch), 0), *columns], dim=-1)
+
+
+def _property_loss(name: str, estimate: Properties, hidden: Float[Tensor, "b f"], share: Share) -> dict[str, Tensor]:
+    """-log p of the labels that the network was not shown, nats per label; nothing for a model without a head."""
+    if not hidden.shape[1]:
+        return {}
+    known = ~hidden.isnan()[share.rows]
+    label = hidden[share.rows].nan_to_num()
+    nll = 0.5 * ((label - estimate.mean) * (-estimate.log_std).exp()) ** 2 + estimate.log_std
+    each = (nll * known).sum(-1) / known.sum(-1).clamp_min(1)
+    return {name: share.mean(each, (~hidden.isnan()).any(-1).float())}
 
 
 def composition_of(batch: OrbitBatch) -> Float[Tensor, "b 95"]:

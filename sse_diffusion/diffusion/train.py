@@ -20,12 +20,13 @@ from sse_diffusion.data.datamodule import CrystalDataModule, LoaderConfig
 from sse_diffusion.diffusion.corruption.coordinates import CoordinateNoise, CoordinateNoiseConfig
 from sse_diffusion.diffusion.corruption.discrete import MaskingConfig
 from sse_diffusion.diffusion.denoiser import DenoiserConfig
-from sse_diffusion.diffusion.encode_dataset import encode_dataset
+from sse_diffusion.diffusion.encode_dataset import ConditionEncoder
 from sse_diffusion.diffusion.lightning_module import DiffusionModule
 from sse_diffusion.diffusion.model import CrystalModel, load_model, save_model
 from sse_diffusion.diffusion.objective import ObjectiveConfig
 from sse_diffusion.diffusion.optimiser import OptimiserConfig
 from sse_diffusion.thermo.conditions import load_condition_specs
+from sse_diffusion.thermo.labels import PhasesConfig
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -94,24 +95,28 @@ def build_training(cfg: DictConfig) -> tuple[DiffusionModule, CrystalDataModule]
     from omegaconf import OmegaConf
 
     source = OmegaConf.to_container(cfg.data, resolve=True)
+    specs = load_condition_specs(list(cfg.conditions))
     if cfg.checkpoint.start_from:
         model, _ = load_model(cfg.checkpoint.start_from)
+        if set(specs) - set(model.specs) or (cfg.denoiser.properties and not model.denoiser.property_names):
+            model = model.with_conditions(specs)
         model.coordinate_noise = CoordinateNoise(build(CoordinateNoiseConfig, cfg.coordinates))
         model.masking = build(MaskingConfig, cfg.masking)
         model.train()
     else:
-        specs = load_condition_specs(list(cfg.conditions))
         model = CrystalModel(
             build(DenoiserConfig, cfg.denoiser),
             specs,
             build(CoordinateNoiseConfig, cfg.coordinates),
             build(MaskingConfig, cfg.masking),
         )
-    data = CrystalDataModule(source, build(LoaderConfig, cfg.loader), lambda d: encode_dataset(d, model.specs))  # type: ignore[arg-type]
+    phases = build(PhasesConfig, cfg.phases) if cfg.get("phases") else None
+    seed = int(cfg.seed)
+    data = CrystalDataModule(source, build(LoaderConfig, cfg.loader), lambda d: ConditionEncoder(d, model.specs, phases, seed))  # type: ignore[arg-type]
     if not cfg.checkpoint.start_from:
         dataset, rows = data.fit_rows()
         model.cell_noise.fit(dataset.flat.group[rows], dataset.flat.cell[rows], dataset.n_conventional[rows])
-    module = DiffusionModule(model, build(ObjectiveConfig, cfg.objective), build(OptimiserConfig, cfg.optimiser), int(cfg.seed))
+    module = DiffusionModule(model, build(ObjectiveConfig, cfg.objective), build(OptimiserConfig, cfg.optimiser), seed)
     if cfg.compile:
         _compile(model, str(cfg.trainer.accelerator))  # after the averaged copy was made: that one is only evaluated
     return module, data

@@ -12,7 +12,7 @@ from sse_diffusion.core.orbit_batch import OrbitBatch
 from sse_diffusion.core.orbits import Orbits
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.corruption.coordinates import wrapped_score
-from sse_diffusion.diffusion.denoiser import ContinuousOutput, DenoiserConfig, OrbitTransformer
+from sse_diffusion.diffusion.denoiser import ContinuousOutput, DenoiserConfig, OrbitTransformer, Properties
 from sse_diffusion.diffusion.model import CrystalModel
 from sse_diffusion.diffusion.samplers import Sampler, SamplerConfig
 from sse_diffusion.thermo.conditions import load_condition_specs
@@ -74,7 +74,7 @@ def _exact_score(model: CrystalModel) -> Iterator[None]:
         """Stands in for the network."""
         sigma = noise.sigma(t)[:, None, None].expand_as(batch.free)
         score = wrapped_score(batch.free - CENTRE, (sigma**2 + WIDTH**2).sqrt())
-        return ContinuousOutput(score * sigma / noise.norm(t)[:, None, None], torch.zeros_like(x_cell))
+        return ContinuousOutput(score * sigma / noise.norm(t)[:, None, None], torch.zeros_like(x_cell), Properties(*torch.zeros(2, len(t), 0)))
 
     denoiser: OrbitTransformer = model.denoiser
     denoiser.__dict__["continuous"] = continuous

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+from jaxtyping import Float
+
 from sse_diffusion.core.config import build, config_dir
 from sse_diffusion.core.errors import ConfigError, did_you_mean
 
@@ -21,8 +24,18 @@ Transform = Literal["identity", "log10", "sqrt"]
 MOBILE_IONS = ("Li", "Na", "Ag", "K", "Mg")
 """Ions that count as mobile, most mobile first: a crystal with several is labelled by the first of them."""
 
-STRUCTURE_LABELS = ("structure:elements", "structure:mobile_ion")
-"""Labels computed from the crystal itself instead of read from the data set."""
+STATE_POINT = ("state:temperature_K", "state:pressure_GPa")
+COMPUTED_LABELS = (
+    "structure:elements",
+    "structure:mobile_ion",
+    "structure:density_g_cm3",
+    *STATE_POINT,
+    "state:gibbs_above_hull_eV_per_atom",
+    "phases:oxidation_limit_V",
+    "phases:reduction_limit_V",
+)
+"""Labels that are not read from the data set. ``structure:`` comes from the crystal, ``phases:`` from the phases that it competes
+with, ``state:`` holds at the state point that training draws for it, anew in every epoch (:mod:`~sse_diffusion.thermo.labels`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +53,7 @@ class ConditionSpec:
         transform: ``identity``, ``sqrt`` (skewed, zero included) or ``log10`` (many decades, positive).
         dropout: probability of replacing the label by the null token in training.
         label: label of the data set (``labels:`` in configs/data maps it to a column and converts its unit), or one of
-            :data:`STRUCTURE_LABELS`.
+            :data:`COMPUTED_LABELS`.
         low: smallest physical value accepted from a user.
         high: largest.
         choices: the categories, in index order.
@@ -76,8 +89,8 @@ class ConditionSpec:
             raise ConfigError(f"{where}: a categorical condition needs choices", "list them: choices: [a, b]")
         if self.kind == "continuous":
             self._check_scale(where)
-        if self.label.startswith("structure:") and self.label not in STRUCTURE_LABELS:
-            raise ConfigError(f"{where}: unknown label {self.label!r}", did_you_mean(self.label, STRUCTURE_LABELS))
+        if self.is_computed and self.label not in COMPUTED_LABELS:
+            raise ConfigError(f"{where}: unknown label {self.label!r}", did_you_mean(self.label, COMPUTED_LABELS))
 
     def _check_scale(self, where: str) -> None:
         if not (self.std > 0.0 and math.isfinite(self.std) and math.isfinite(self.mean)):
@@ -87,14 +100,26 @@ class ConditionSpec:
         if self.transform != "identity" and self.low < 0.0:
             raise ConfigError(f"{where}: {self.transform} needs low >= 0, not {self.low}", "set low, or transform: identity")
 
+    @property
+    def is_computed(self) -> bool:
+        """Whether the label is one of :data:`COMPUTED_LABELS`."""
+        return self.label.startswith(("structure:", "phases:", "state:"))
+
+    @property
+    def of_state_point(self) -> bool:
+        """Whether this is the temperature or the pressure of the request."""
+        return self.label in STATE_POINT
+
     def standardise(self, value: float) -> float:
         """The number the network sees for a value in ``unit``; an open end (+-inf) stays +-inf.
 
         Labels a hair outside a square root's or logarithm's domain (-1e-9 eV above the hull) are moved to its edge.
         """
-        if math.isinf(value):
-            return value
-        return (self._transformed(value) - self.mean) / self.std
+        return float(self.standardised(np.array(value)))
+
+    def standardised(self, values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+        """:meth:`standardise` of many values; NaN stays NaN."""
+        return np.where(np.isinf(values), values, (self._transformed(values) - self.mean) / self.std)
 
     def unstandardise(self, value: float) -> float:
         """Inverse of :meth:`standardise`, in ``unit``."""
@@ -105,10 +130,10 @@ class ConditionSpec:
             return 10.0**raw
         return max(raw, 0.0) ** 2 if self.transform == "sqrt" else raw
 
-    def _transformed(self, value: float) -> float:
+    def _transformed(self, values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         if self.transform == "log10":
-            return math.log10(max(value, 1e-30))
-        return math.sqrt(max(value, 0.0)) if self.transform == "sqrt" else value
+            return np.log10(np.maximum(values, 1e-30))
+        return np.sqrt(np.maximum(values, 0.0)) if self.transform == "sqrt" else values
 
     def index(self, choice: str) -> int:
         """Index of a category.

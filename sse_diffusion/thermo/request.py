@@ -83,7 +83,7 @@ class Request:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values that :func:`parse_request` reads back to an equal request."""
         chemistry = self.chemistry
-        ask: dict[str, Any] = {k: str(v) for k, v in self.conditions.items() if k not in ("elements", "mobile_ion")}
+        ask: dict[str, Any] = {k: str(v) for k, v in self.conditions.items() if k not in ("elements", *STATE_KEYS)}
         ask |= {"mobile_ion": self.mobile_ion, "temperature_K": self.temperature_K, "pressure_GPa": self.pressure_GPa}
         ask["elements"] = {
             "require": sorted(chemistry.require),
@@ -121,10 +121,13 @@ def parse_request(ask: Mapping[str, Any], specs: Mapping[str, ConditionSpec]) ->
         if spec.kind == "element_set":
             if (exact := chemistry.exact_elements) is not None:
                 conditions[name] = exact
-        elif name in asked:
+        elif name in asked and not spec.of_state_point:
             conditions[name] = _condition(asked[name], spec)
     temperature = _state(asked.get("temperature_K", ROOM_TEMPERATURE_K), "temperature_K", "K", above=0.0)
     pressure = _state(asked.get("pressure_GPa", AMBIENT_PRESSURE_GPa), "pressure_GPa", "GPa")
+    for name, value in (("temperature_K", temperature), ("pressure_GPa", pressure)):
+        if name in specs:  # a model that knows state points is always told which one
+            conditions[name] = _condition(value, specs[name])
     return Request(conditions, chemistry, temperature, pressure, mobile_ion)
 
 

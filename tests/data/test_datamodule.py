@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,19 @@ from sse_diffusion.data.datamodule import CrystalDataModule, LoaderConfig
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 CATIONS, ANIONS = (3, 11, 19, 37), (9, 17, 35, 53)
+
+
+@dataclass
+class Labels:
+    """Conditions of a data set: some fixed, one drawn for every epoch."""
+
+    values: dict[str, torch.Tensor]
+
+    def fixed(self) -> dict[str, torch.Tensor]:
+        return self.values
+
+    def drawn(self, epoch: int) -> dict[str, torch.Tensor]:
+        return {"drawn": self.values["gap"] * 1000 + epoch % 997}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +56,7 @@ def _row(name: str, species: np.ndarray, frac: np.ndarray, a: float, split: str,
 def module(table: Path, **loader: object) -> CrystalDataModule:
     source = {"kind": "table", "path": str(table), "labels": {"gap": "gap"}, "progress": False}
     config = LoaderConfig(**{"max_tokens": 16, "workers": 1, "cache_dir": None, **loader})
-    return CrystalDataModule(source, config, lambda d: {"gap": torch.tensor([[x["gap"]] * 2 for x in d.labels])})
+    return CrystalDataModule(source, config, lambda d: Labels({"gap": torch.tensor([[x["gap"]] * 2 for x in d.labels])}))
 
 
 def test_splits_are_those_of_the_table_and_large_crystals_are_left_out(table: Path) -> None:
@@ -91,3 +105,15 @@ def test_a_step_has_the_same_batch_whatever_the_number_of_processes_and_parts(ta
         data.trainer = SimpleNamespace(global_step=2, accumulate_grad_batches=2, global_rank=rank, world_size=world)
         mine = [batch.conditions["gap"] for batch in islice(data.train_dataloader(), 8)]
         assert all(torch.equal(whole[2 + k // 2], gap) for k, gap in enumerate(mine))
+
+
+def test_drawn_conditions_change_with_the_epoch_and_stay_for_validation(table: Path) -> None:
+    data = module(table)
+    steps = len(data.train_dataloader().batch_sampler.epoch(0))
+    seen = [batch.conditions["drawn"] - 1000 * batch.conditions["gap"] for batch in islice(data.train_dataloader(), steps + 1)]
+    assert all((x == 0).all() for x in seen[:steps]) and (seen[steps] == 1).all()
+    data.trainer = SimpleNamespace(global_step=steps, accumulate_grad_batches=1)
+    resumed = next(iter(data.train_dataloader()))
+    assert (resumed.conditions["drawn"] - 1000 * resumed.conditions["gap"] == 1).all()
+    first, second = (torch.cat([b.conditions["drawn"] for b in data.val_dataloader()]) for _ in range(2))
+    assert torch.equal(first, second)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from sse_diffusion.core.errors import ConfigError
 from sse_diffusion.core.orbits import Orbits
+from sse_diffusion.core.units import AMBIENT_PRESSURE_GPa, eV_PER_A3_PER_GPa
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.data.dataset import FlatOrbits, OrbitDataset
 from sse_diffusion.data.rows import CrystalRow
 from sse_diffusion.diffusion.condition_tensors import OPEN_END, drop_conditions, encode, null_like, widen_intervals
-from sse_diffusion.diffusion.encode_dataset import encode_dataset
+from sse_diffusion.diffusion.encode_dataset import ConditionEncoder, densities_g_cm3
 from sse_diffusion.thermo.conditions import load_condition_specs
+from sse_diffusion.thermo.labels import PhaseLabels, PhasesConfig
 from sse_diffusion.thermo.request import Interval
 
-SPECS = load_condition_specs()
+OF_TABLE = ("formation_energy_eV_per_atom", "energy_above_hull_eV_per_atom", "band_gap_eV", "elements", "mobile_ion")
+SPECS = load_condition_specs([*OF_TABLE, "density_g_cm3"])
+STATE = load_condition_specs(["temperature_K", "pressure_GPa", "gibbs_above_hull_eV_per_atom", "oxidation_limit_V"])
 
 
 @pytest.fixture
@@ -32,7 +40,7 @@ def dataset() -> OrbitDataset:
 
 
 def test_labels_and_nulls(dataset: OrbitDataset) -> None:
-    made = encode_dataset(dataset, SPECS)
+    made = ConditionEncoder(dataset, SPECS).fixed()
     assert set(made) == set(SPECS) and all(len(v) == 3 for v in made.values())
     gap = made["band_gap_eV"]
     assert gap[0].tolist() == pytest.approx([SPECS["band_gap_eV"].standardise(6.0)] * 2)
@@ -41,7 +49,7 @@ def test_labels_and_nulls(dataset: OrbitDataset) -> None:
 
 
 def test_what_the_structure_says(dataset: OrbitDataset) -> None:
-    made = encode_dataset(dataset, SPECS)
+    made = ConditionEncoder(dataset, SPECS).fixed()
     choices = SPECS["mobile_ion"].choices
     assert [choices[i] for i in made["mobile_ion"]] == ["Li", "Na", "none"]
     assert [row.nonzero().flatten().tolist() for row in made["elements"]] == [[3, 17], [11, 17], [16, 30]]
@@ -81,3 +89,65 @@ def test_dropout_hits_each_field_with_its_own_probability() -> None:
     assert torch.equal(dropped["c"], values["c"])
     nulls = null_like(values)
     assert nulls["a"].isnan().all() and (nulls["b"] == -1).all() and (nulls["c"] == 0).all()
+
+
+def test_density_is_that_of_the_cell(dataset: OrbitDataset) -> None:
+    structure = dataset.orbits(0).to_structure()
+    assert densities_g_cm3(dataset)[0] == pytest.approx(float(structure.density), rel=1e-6)
+
+
+def test_conditions_of_a_state_point_need_phases(dataset: OrbitDataset) -> None:
+    with pytest.raises(ConfigError, match="no phases to compete with") as caught:
+        ConditionEncoder(dataset, STATE)
+    assert "thermo/phases@phases=mp" in str(caught.value.hint)
+
+
+def test_state_points_are_drawn_per_crystal_and_epoch_and_labelled_there(dataset: OrbitDataset, tmp_path: Path) -> None:
+    """NaCl decomposes nowhere; LiCl is 0.1 eV/atom above a polymorph whose larger volume makes it worse under pressure."""
+    frame = pd.DataFrame(
+        {
+            "material_id": ["0", "1", "good", "Li", "Na", "Cl"],
+            "formula": ["LiCl", "NaCl", "LiCl", "Li", "Na", "Cl"],
+            "formation_energy_per_atom": [-1.9, -2.1, -2.0, 0.0, 0.0, 0.0],
+            "nsites": 1, "a": 1.0, "b": 1.0, "c": [17.0, 22.0, 20.0, 21.0, 37.0, 30.0],
+            "alpha": 90.0, "beta": 90.0, "gamma": 90.0,
+        }
+    )  # fmt: skip
+    frame.to_csv(tmp_path / "phases.csv", index=False)
+    encoder = ConditionEncoder(dataset, STATE, PhasesConfig(structures=str(tmp_path / "phases.csv"), cache_dir=None), seed=3)
+    first, again, other = encoder.drawn(0), encoder.drawn(0), encoder.drawn(1)
+    assert all(torch.equal(first[k].nan_to_num(), again[k].nan_to_num()) for k in first)
+    assert not torch.equal(first["pressure_GPa"], other["pressure_GPa"])
+    spec = STATE["gibbs_above_hull_eV_per_atom"]
+    for epoch in range(8):
+        drawn = encoder.drawn(epoch)
+        pressure = STATE["pressure_GPa"].unstandardise(float(drawn["pressure_GPa"][0, 0]))
+        temperature = STATE["temperature_K"].unstandardise(float(drawn["temperature_K"][0, 0]))
+        gain = g_delta(temperature, np.array([17.0, 20.0]))  # the formation energies are 0.1 apart
+        wanted = max(0.1 + gain[0] - gain[1] - 3.0 * pressure * eV_PER_A3_PER_GPa, 0.0)
+        found = spec.unstandardise(float(drawn["gibbs_above_hull_eV_per_atom"][0, 0]))
+        assert found == pytest.approx(wanted, abs=2e-4)
+        assert spec.unstandardise(float(drawn["gibbs_above_hull_eV_per_atom"][1, 0])) == pytest.approx(0.0, abs=1e-6)
+        assert drawn["gibbs_above_hull_eV_per_atom"][2].isnan().all()  # ZnS is not among the phases
+    limit = encoder.fixed()["oxidation_limit_V"]
+    assert STATE["oxidation_limit_V"].unstandardise(float(limit[1, 0])) == pytest.approx(4.2, abs=1e-3)  # 2 x 2.1 eV, NaCl
+    assert limit[2].isnan().all()
+
+
+def g_delta(temperature_K: float, volume: np.ndarray) -> np.ndarray:
+    """Volume-dependent part of Bartel's descriptor for LiCl, eV/atom."""
+    mass = 6.94 * 35.45 / (6.94 + 35.45)
+    return (-2.48e-4 * np.log(volume) - 8.94e-5 * mass / volume) * temperature_K
+
+
+def test_state_points_cover_the_range_with_a_room_and_an_ambient_share() -> None:
+    labels = PhaseLabels(SimpleNamespace(rows=np.zeros(20000)), {}, PhasesConfig(structures=""))  # type: ignore[arg-type]
+    temperature, pressure = labels.state_points(0, 0)
+    assert (
+        temperature.min() == 300.0
+        and temperature.max() <= 2000.0
+        and (temperature == 300.0).mean() == pytest.approx(0.3, abs=0.02)
+    )
+    assert (pressure == AMBIENT_PRESSURE_GPa).mean() == pytest.approx(0.4, abs=0.02) and pressure.max() <= 10.0
+    hot = temperature[temperature > 300.0]
+    assert np.median(np.log(hot)) == pytest.approx(np.log(300.0 * 2000.0) / 2, abs=0.03)

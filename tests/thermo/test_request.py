@@ -15,8 +15,9 @@ from sse_diffusion.core.errors import ChemistryError, ConfigError
 from sse_diffusion.thermo.conditions import load_condition_specs
 from sse_diffusion.thermo.request import Chemistry, Interval, parse_interval, parse_request
 
-SPECS = load_condition_specs(None, Path(__file__).parents[2] / "configs")
+CONFIGS = Path(__file__).parents[2] / "configs"
 HULL = "energy_above_hull_eV_per_atom"
+SPECS = load_condition_specs(["formation_energy_eV_per_atom", HULL, "band_gap_eV", "elements", "mobile_ion"], CONFIGS)
 finite = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 
@@ -252,3 +253,15 @@ def test_a_chemistry_that_can_be_made_can_be_met(require: frozenset, allow: froz
         symbols = sorted(allowed)
         crystal = Structure(Lattice.cubic(20.0), symbols, [[i / 6, 0, 0] for i in range(len(symbols))])
         assert chemistry.violations(crystal) == []
+
+
+def test_a_model_that_knows_state_points_is_always_told_which() -> None:
+    specs = load_condition_specs(["temperature_K", "pressure_GPa", "gibbs_above_hull_eV_per_atom"], CONFIGS)
+    asked = parse_request({"temperature_K": "800 C", "gibbs_above_hull_eV_per_atom": "<50 meV/atom"}, specs)
+    assert asked.conditions["temperature_K"] == Interval(1073.15, 1073.15)
+    assert asked.conditions["pressure_GPa"] == Interval(0.000101325, 0.000101325)
+    assert parse_request({}, specs).conditions["temperature_K"] == Interval(300.0, 300.0)
+    assert parse_request(json.loads(json.dumps(asked.to_dict())), specs) == asked
+    with pytest.raises(ConfigError, match="outside the physical range"):
+        parse_request({"temperature_K": 2500}, specs)
+    assert "temperature_K" not in parse_request({"temperature_K": 2500}, SPECS).conditions
