@@ -22,6 +22,9 @@ from sse_diffusion.core.errors import ConfigError, OutputError, SSEError, did_yo
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from sse_diffusion.core.doctor import Check
+
+DOCTOR_DATA = "doctor_data"
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("sse_diffusion.diffusion.train:run_train", "train the diffusion model on a table of crystals"),
     "sample": ("sse_diffusion.diffusion.sample:run_sample", "sample crystals under conditions and hard chemistry"),
@@ -34,6 +37,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "report": ("sse_diffusion.report.page:run_report", "write the HTML page of a run folder again"),
     "explain": ("sse_diffusion.design.explain:run_explain", "say in words what happened to one candidate of a run"),
     "doctor": ("sse_diffusion.cli:run_doctor", "check this installation: packages, checkpoint, disk, force field"),
+    DOCTOR_DATA: ("sse_diffusion.cli:run_doctor_data", "check a column to condition on, with its file (also: sse doctor data)"),
 }
 """Verb -> (function imported when the verb is called, one-line help)."""
 
@@ -60,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0 if flags & {"-h", "--help"} or not arguments else 2
     verb, *overrides = words
+    if words[:2] == ["doctor", "data"]:
+        verb, overrides = DOCTOR_DATA, words[2:]
     set_up_logging(debug="--debug" in flags)
     return guarded(lambda: _dispatch(verb, overrides, flags), f"sse {shlex.join(arguments)}")
 
@@ -187,6 +193,23 @@ def run_doctor(config: DictConfig) -> int:
     checks = doctor.check_all(Path(str(config["out"])), Path(str(config["checkpoint"])), data_path)
     if config["engine"]:
         checks.append(_check_engine())
+    return _print_checks(checks)
+
+
+def run_doctor_data(config: DictConfig) -> int:
+    """Check one column of a table against the file that makes it a condition; 1 when a check failed."""
+    from sse_diffusion.core.config import plain
+    from sse_diffusion.data.sources import load_source
+    from sse_diffusion.thermo.own_condition import OwnCondition, check_labels
+
+    if not config.get("condition"):
+        raise ConfigError("no condition to check is given", "add +condition=my_property.yaml (docs/add_a_property.md)")
+    own = OwnCondition.read(str(config["condition"]))
+    rows = load_source(own.source(plain(config["data"]))).rows
+    return _print_checks(check_labels(own, [row.labels for row in rows], [row.id for row in rows]))
+
+
+def _print_checks(checks: Sequence[Check]) -> int:
     for check in checks:
         advice = f"  -> {check.advice}" if check.advice else ""
         print(f"{check.level:<5} {check.name:<18} {check.found}{advice}")

@@ -107,10 +107,15 @@ class CrystalDataModule(pl.LightningDataModule):
             report = load_source(self.source)
             self.report = report
             self._dataset = build_dataset(report.rows, self.config.cache_dir, self.config.workers)
-            if self.encode is not None:
-                self._encoder = self.encode(self._dataset)
-                self._dataset.set_conditions(self._encoder.fixed())
         return self._dataset
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """What makes the conditions; the data set has them from the first use on."""
+        if self._encoder is None and self.encode is not None:
+            self._encoder = self.encode(self.dataset)
+            self.dataset.set_conditions(self._encoder.fixed())
+        return self._encoder
 
     def indices(self, split: str) -> np.ndarray:
         """Rows of a split that are small enough; rows without a split count as ``train``.
@@ -133,7 +138,7 @@ class CrystalDataModule(pl.LightningDataModule):
 
     def shown(self, split: str) -> tuple[OrbitDataset, np.ndarray, np.ndarray | None]:
         """What an epoch draws from: a data set, its rows, and the row of each crystal's P1 view (``None``: no views)."""
-        rows = self.indices(split)
+        rows, _ = self.indices(split), self.encoder
         if self.config.p1_share == 0.0:
             return self.dataset, rows, None
         views = rows + len(self.dataset)
@@ -161,7 +166,7 @@ class CrystalDataModule(pl.LightningDataModule):
         return DataLoader(split, batch_sampler=stream, collate_fn=_identity)
 
     def _split(self, dataset: OrbitDataset, rows: np.ndarray) -> _Split:
-        return _Split(dataset, rows, self._encoder, len(self.dataset))
+        return _Split(dataset, rows, self.encoder, len(self.dataset))
 
     def val_dataloader(self) -> DataLoader:
         """One ordered pass over the validation rows; as P1 views only where training shows nothing else."""

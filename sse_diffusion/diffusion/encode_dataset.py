@@ -24,23 +24,14 @@ class ConditionEncoder:
     Args:
         dataset: the crystals.
         specs: the conditions.
-        phases: needed by conditions whose label starts with ``phases:`` or ``state:``.
+        phases: where labels that start with ``phases:`` or ``state:`` come from; without, they are nulls.
         seed: of the state points.
-
-    Raises:
-        ConfigError: such a condition, and no phases.
     """
 
     def __init__(
         self, dataset: OrbitDataset, specs: Mapping[str, ConditionSpec], phases: PhasesConfig | None = None, seed: int = 0
     ) -> None:
         self.dataset, self.specs, self.phases, self.seed = dataset, specs, phases, seed
-        needs = [name for name, spec in specs.items() if spec.label.startswith(("phases:", "state:"))]
-        if needs and phases is None:
-            raise ConfigError(
-                f"{', '.join(needs)}: no phases to compete with are given",
-                "add thermo/phases@phases=mp (or your own table, see configs/thermo/phases), or leave these conditions out",
-            )
 
     def fixed(self) -> dict[str, Tensor]:
         """What does not change from epoch to epoch."""
@@ -49,7 +40,9 @@ class ConditionEncoder:
         for name, spec in self._of(drawn=False).items():
             if spec.label == "structure:density_g_cm3":
                 made[name] = encode_numbers(spec, densities_g_cm3(self.dataset))
-            elif spec.label.startswith("phases:"):
+            elif spec.needs_phases and self.phases is None:
+                made[name] = encode(spec, [None] * len(labels))
+            elif spec.needs_phases:
                 made[name] = encode_numbers(spec, self._competition.windows[spec.label])
             else:
                 made[name] = encode(spec, [label_of(spec, s, row) for s, row in zip(symbols, labels, strict=True)])
@@ -58,8 +51,8 @@ class ConditionEncoder:
     def drawn(self, epoch: int) -> dict[str, Tensor]:
         """State points of one epoch and what holds there; empty for a model that knows no state point."""
         specs = self._of(drawn=True)
-        if not specs:
-            return {}
+        if not specs or self.phases is None:
+            return {name: encode(spec, [None] * len(self.dataset)) for name, spec in specs.items()}
         labels = self._competition.at(*self._competition.state_points(self.seed, epoch))
         return {name: encode_numbers(spec, labels[spec.label]) for name, spec in specs.items()}
 
@@ -77,6 +70,16 @@ class ConditionEncoder:
     def _competition(self) -> PhaseLabels:
         assert self.phases is not None  # checked at the start
         return PhaseLabels.load(self.phases, self.dataset.ids, _ions(self._symbols))
+
+
+def require_phases(specs: Mapping[str, ConditionSpec], phases: PhasesConfig | None) -> None:
+    """ConfigError when conditions that are to be learnt have no phases to be computed from."""
+    needs = [name for name, spec in specs.items() if spec.needs_phases]
+    if needs and phases is None:
+        raise ConfigError(
+            f"{', '.join(needs)}: no phases to compete with are given",
+            "add thermo/phases@phases=mp (or your own table, see configs/thermo/phases), or leave these conditions out",
+        )
 
 
 def _ions(symbols: Sequence[Sequence[str]]) -> list[str]:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,14 @@ from sse_diffusion.data.datamodule import CrystalDataModule, LoaderConfig
 from sse_diffusion.diffusion.corruption.coordinates import CoordinateNoise, CoordinateNoiseConfig
 from sse_diffusion.diffusion.corruption.discrete import MaskingConfig
 from sse_diffusion.diffusion.denoiser import DenoiserConfig
-from sse_diffusion.diffusion.encode_dataset import ConditionEncoder
+from sse_diffusion.diffusion.encode_dataset import ConditionEncoder, require_phases
 from sse_diffusion.diffusion.lightning_module import DiffusionModule
 from sse_diffusion.diffusion.model import CrystalModel, load_model, save_model
 from sse_diffusion.diffusion.objective import ObjectiveConfig
 from sse_diffusion.diffusion.optimiser import OptimiserConfig
-from sse_diffusion.thermo.conditions import load_condition_specs
+from sse_diffusion.thermo.conditions import ConditionSpec, load_condition_specs
 from sse_diffusion.thermo.labels import PhasesConfig
+from sse_diffusion.thermo.own_condition import OwnCondition
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -91,28 +93,18 @@ def _fit(trainer: pl.Trainer, module: DiffusionModule, data: CrystalDataModule, 
 
 
 def build_training(cfg: DictConfig) -> tuple[DiffusionModule, CrystalDataModule]:
-    """Lightning module and data module of a training configuration; the cell statistics are fitted here."""
-    from omegaconf import OmegaConf
-
-    source = OmegaConf.to_container(cfg.data, resolve=True)
+    """Lightning module and data module of a training configuration; scales and cell statistics are measured here."""
+    own = OwnCondition.read(cfg.condition) if cfg.get("condition") else None
+    source = plain(cfg.data) if own is None else own.source(plain(cfg.data))
+    data = CrystalDataModule(source, build(LoaderConfig, cfg.loader))
     specs = load_condition_specs(list(cfg.conditions))
-    if cfg.checkpoint.start_from:
-        model, _ = load_model(cfg.checkpoint.start_from)
-        if set(specs) - set(model.specs) or (cfg.denoiser.properties and not model.denoiser.property_names):
-            model = model.with_conditions(specs)
-        model.coordinate_noise = CoordinateNoise(build(CoordinateNoiseConfig, cfg.coordinates))
-        model.masking = build(MaskingConfig, cfg.masking)
-        model.train()
-    else:
-        model = CrystalModel(
-            build(DenoiserConfig, cfg.denoiser),
-            specs,
-            build(CoordinateNoiseConfig, cfg.coordinates),
-            build(MaskingConfig, cfg.masking),
-        )
+    if own is not None:
+        specs[own.spec.name] = own.scaled([data.dataset.labels[i] for i in data.indices("train")])
     phases = build(PhasesConfig, cfg.phases) if cfg.get("phases") else None
+    require_phases(specs, phases)
+    model = _start(cfg, specs) if cfg.checkpoint.start_from else _fresh(cfg, specs)
     seed = int(cfg.seed)
-    data = CrystalDataModule(source, build(LoaderConfig, cfg.loader), lambda d: ConditionEncoder(d, model.specs, phases, seed))  # type: ignore[arg-type]
+    data.encode = lambda dataset: ConditionEncoder(dataset, model.specs, phases, seed)
     if not cfg.checkpoint.start_from:
         dataset, rows = data.fit_rows()
         model.cell_noise.fit(dataset.flat.group[rows], dataset.flat.cell[rows], dataset.n_conventional[rows])
@@ -120,6 +112,25 @@ def build_training(cfg: DictConfig) -> tuple[DiffusionModule, CrystalDataModule]
     if cfg.compile:
         _compile(model, str(cfg.trainer.accelerator))  # after the averaged copy was made: that one is only evaluated
     return module, data
+
+
+def _fresh(cfg: DictConfig, specs: Mapping[str, ConditionSpec]) -> CrystalModel:
+    return CrystalModel(
+        build(DenoiserConfig, cfg.denoiser),
+        specs,
+        build(CoordinateNoiseConfig, cfg.coordinates),
+        build(MaskingConfig, cfg.masking),
+    )
+
+
+def _start(cfg: DictConfig, specs: Mapping[str, ConditionSpec]) -> CrystalModel:
+    """A trained model, with adapters for the conditions that it lacks; what it knows it keeps."""
+    model, _ = load_model(cfg.checkpoint.start_from)
+    if set(specs) - set(model.specs) or (cfg.denoiser.properties and not model.denoiser.property_names):
+        model = model.with_conditions(specs)
+    model.coordinate_noise = CoordinateNoise(build(CoordinateNoiseConfig, cfg.coordinates))
+    model.masking = build(MaskingConfig, cfg.masking)
+    return model.train()
 
 
 def _compile(model: CrystalModel, accelerator: str) -> None:

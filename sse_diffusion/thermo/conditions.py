@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -34,8 +34,8 @@ COMPUTED_LABELS = (
     "phases:oxidation_limit_V",
     "phases:reduction_limit_V",
 )
-"""Labels that are not read from the data set. ``structure:`` comes from the crystal, ``phases:`` from the phases that it competes
-with, ``state:`` holds at the state point that training draws for it, anew in every epoch (:mod:`~sse_diffusion.thermo.labels`)."""
+"""Labels that are not read from the data set. ``structure:`` comes from the crystal, ``phases:`` from the phases it competes
+with, ``state:`` holds at the state point that training draws, anew in every epoch (:mod:`~sse_diffusion.thermo.labels`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +104,11 @@ class ConditionSpec:
     def is_computed(self) -> bool:
         """Whether the label is one of :data:`COMPUTED_LABELS`."""
         return self.label.startswith(("structure:", "phases:", "state:"))
+
+    @property
+    def needs_phases(self) -> bool:
+        """Whether the label comes from the phases that the crystal competes with."""
+        return self.label.startswith(("phases:", "state:"))
 
     @property
     def of_state_point(self) -> bool:
@@ -192,23 +197,36 @@ def load_condition_specs(names: Iterable[str] | None = None, root: str | Path | 
     Raises:
         ConfigError: no such file (with the closest name), a key the schema lacks, or a ``name`` unlike the file's.
     """
-    import yaml
-
     known = available_conditions(root)
     specs: dict[str, ConditionSpec] = {}
     for name in known if names is None else names:
         if name not in known:
             raise ConfigError(f"no condition named {name!r}", did_you_mean(name, known))
         path = _folder(root) / f"{name}.yaml"
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is not valid YAML: {error}", "mend the file") from error
-        spec = build(ConditionSpec, {"name": name, **(values or {})})
+        spec = build(ConditionSpec, {"name": name, **read_condition_file(path)})
         if spec.name != name:
             raise ConfigError(f"{path} calls its condition {spec.name!r}", "file name and name: must agree")
         specs[name] = spec
     return specs
+
+
+def read_condition_file(path: Path) -> dict[str, Any]:
+    """What one YAML file says.
+
+    Raises:
+        ConfigError: it cannot be read or holds no mapping.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the condition {path}: {error.strerror}", "see docs/add_a_property.md") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}", "mend the file") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} describes no condition", "see docs/add_a_property.md")
+    return values
 
 
 def _folder(root: str | Path | None) -> Path:

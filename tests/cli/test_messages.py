@@ -134,3 +134,14 @@ def test_doctor_prints_a_table(in_tmp: Path, capsys: pytest.CaptureFixture[str])
     out = capsys.readouterr().out
     assert code == 1 and "fail  checkpoint" in out and "ok    python" in out
     assert list(in_tmp.iterdir()) == []  # it looks, it does not touch
+
+
+def test_doctor_data_checks_a_column(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (in_tmp / "hardness_GPa.yaml").write_text("unit: GPa\nkind: continuous\nlow: 0\nhigh: 100\n")
+    cell = '3,3,3,90,90,90,"[0, 0, 0]",[11]'
+    table = "material_id,a,b,c,alpha,beta,gamma,frac_coords,atomic_numbers,hardness_GPa\n" + f"x,{cell},5\ny,{cell},900\n"
+    (in_tmp / "crystals.csv").write_text(table)
+    code = cli.main(["doctor", "data", "+condition=hardness_GPa.yaml", "data.path=crystals.csv", "data.progress=false"])
+    out = capsys.readouterr().out
+    assert code == 1 and "1/2 outside 0 to 100" in out and "y (900)" in out
+    assert cli.main(["doctor", "data", "data.path=crystals.csv"]) == 2

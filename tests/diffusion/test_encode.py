@@ -18,7 +18,7 @@ from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.data.dataset import FlatOrbits, OrbitDataset
 from sse_diffusion.data.rows import CrystalRow
 from sse_diffusion.diffusion.condition_tensors import OPEN_END, drop_conditions, encode, null_like, widen_intervals
-from sse_diffusion.diffusion.encode_dataset import ConditionEncoder, densities_g_cm3
+from sse_diffusion.diffusion.encode_dataset import ConditionEncoder, densities_g_cm3, require_phases
 from sse_diffusion.thermo.conditions import load_condition_specs
 from sse_diffusion.thermo.labels import PhaseLabels, PhasesConfig
 from sse_diffusion.thermo.request import Interval
@@ -98,8 +98,10 @@ def test_density_is_that_of_the_cell(dataset: OrbitDataset) -> None:
 
 def test_conditions_of_a_state_point_need_phases(dataset: OrbitDataset) -> None:
     with pytest.raises(ConfigError, match="no phases to compete with") as caught:
-        ConditionEncoder(dataset, STATE)
+        require_phases(STATE, None)
     assert "thermo/phases@phases=mp" in str(caught.value.hint)
+    unlabelled = ConditionEncoder(dataset, STATE)
+    assert all(v.isnan().all() for v in {**unlabelled.fixed(), **unlabelled.drawn(0)}.values())
 
 
 def test_state_points_are_drawn_per_crystal_and_epoch_and_labelled_there(dataset: OrbitDataset, tmp_path: Path) -> None:

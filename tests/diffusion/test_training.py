@@ -220,6 +220,31 @@ def test_starting_from_an_exported_model_takes_its_weights(uninterrupted: Path, 
     assert module.model.training
 
 
+def test_a_property_of_ones_own_is_added_to_a_trained_model(
+    uninterrupted: Path, config, out_dir: Path, tmp_path: Path
+) -> None:
+    """One file, one column: what the file leaves out is measured, and the model that one starts from stays as it is."""
+    own = tmp_path / "hardness.yaml"
+    own.write_text("unit: GPa\nkind: continuous\nlabel: gap\nlow: 0\nhigh: 10\n")
+    before = (uninterrupted / "model" / "weights.safetensors").read_bytes()
+    options = (f"checkpoint.start_from={uninterrupted / 'model'}", f"+condition={own}", "conditions=[]")
+    module, data = build_training(config(out_dir, *options))
+    spec = module.model.specs["hardness"]
+    gaps = [data.dataset.labels[i]["gap"] for i in data.indices("train")]
+    assert spec.mean == pytest.approx(np.mean(gaps)) and spec.std == pytest.approx(np.std(gaps))
+    batch = next(iter(data.val_dataloader()))
+    assert not batch.conditions["hardness"].isnan().any() and "hardness" in module.model.denoiser.property_names
+    assert not batch.conditions["band_gap_eV"].isnan().any()  # what the model knew is still labelled
+    old, _ = load_model(uninterrupted / "model")
+    batch = batch.with_(conditions={**module.model.null_conditions(len(batch)), **batch.conditions})
+    with torch.no_grad():
+        assert torch.equal(old.denoiser.discrete(batch).species, module.model.eval().denoiser.discrete(batch).species)
+    run_train(config(out_dir, *options, "trainer.max_steps=2"))
+    taught, _ = load_model(out_dir / "model")
+    assert taught.denoiser.conditions.fields["hardness"].net[-1].weight.any()
+    assert (uninterrupted / "model" / "weights.safetensors").read_bytes() == before
+
+
 def learning_curve(config: DictConfig, steps: int) -> tuple[dict[str, float], dict[str, float]]:
     """Mean per-field loss over fixed noise before and after training."""
     torch.manual_seed(0)
