@@ -76,8 +76,11 @@ def training_setup(*overrides: str) -> tuple[DiffusionModule, CrystalDataModule,
     from sse_diffusion.core.compose import compose
     from sse_diffusion.diffusion.train import build_training
 
-    for data in ("mp", "prototypes"):
-        cfg = compose("train", ["experiment=mp_base", f"data={data}", "threads=1", "checkpoint.start_from=null", *overrides])
+    no_phases = ["conditions=[band_gap_eV,elements,mobile_ion]"]  # prototypes have nothing to compete with
+    for data, further in (("mp", []), ("prototypes", no_phases)):
+        cfg = compose(
+            "train", ["experiment=mp_base", f"data={data}", *further, "threads=1", "checkpoint.start_from=null", *overrides]
+        )
         try:
             module, loader = build_training(cfg)
         except DataError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sse_diffusion.report.markup import element, text
 from sse_diffusion.report.run_folder import RunFolder, number, truth
+from sse_diffusion.verification.metrics.rates import wilson
 
 HULL_LIMIT_eV = 0.1
 """Candidates up to here above the hull count as within reach of synthesis."""
@@ -20,16 +21,6 @@ class Step:
     passed: int
     tested: int
     rate: bool = True
-
-
-def wilson_interval(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson score interval of a proportion (E. B. Wilson, J. Am. Stat. Assoc. 22, 209, 1927); (0, 1) when n is 0."""
-    if n == 0:
-        return 0.0, 1.0
-    p = k / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def funnel_steps(run: RunFolder) -> list[Step]:
@@ -69,7 +60,7 @@ def in_words(step: Step) -> str:
     """``143 of 256 · 56 % (50–62 %)``, or the bare count of a choice."""
     if not step.rate:
         return f"{step.passed}"
-    low, high = wilson_interval(step.passed, step.tested)
+    low, high = wilson(step.passed, step.tested)
     return f"{step.passed} of {step.tested} · {100 * step.passed / step.tested:.0f} % ({100 * low:.0f}–{100 * high:.0f} %)"
 
 

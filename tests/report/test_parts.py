@@ -7,31 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from sse_diffusion.report.achieved import conditions_table
 from sse_diffusion.report.crystal_view import viewer_data
-from sse_diffusion.report.funnel_picture import funnel_bars, funnel_steps, wilson_interval
+from sse_diffusion.report.funnel_picture import funnel_bars, funnel_steps
 from sse_diffusion.report.markup import fixed, scientific
 from sse_diffusion.report.msd_plot import msd_svg
 from sse_diffusion.report.run_folder import RunFolder, read_run
-
-
-def test_wilson_interval_matches_published_values() -> None:
-    """Newcombe, Stat. Med. 17, 857 (1998), table I, method 3: 81/263 and 15/148; 0/20."""
-    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-    assert wilson_interval(0, 0) == (0.0, 1.0)
-
-
-@given(n=st.integers(1, 5000), share=st.floats(0, 1))
-def test_wilson_interval_holds_the_rate(n: int, share: float) -> None:
-    k = round(share * n)
-    low, high = wilson_interval(k, n)
-    assert -1e-12 <= low <= k / n + 1e-9 and k / n - 1e-9 <= high <= 1 + 1e-12
 
 
 def test_funnel_counts_only_what_was_tested(make_run: Callable[..., Path]) -> None:
