@@ -28,6 +28,7 @@ DOCTOR_DATA = "doctor_data"
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("sse_diffusion.diffusion.train:run_train", "train the diffusion model on a table of crystals"),
     "sample": ("sse_diffusion.diffusion.sample:run_sample", "sample crystals under conditions and hard chemistry"),
+    "tilt": ("sse_diffusion.design.tilt_run:run_tilt", "weigh crystals of a formula by a force field's free energy at (T, P)"),
     "evaluate": (
         "sse_diffusion.design.evaluation.evaluate:run_evaluate",
         "the field's numbers for a checkpoint or for given crystals",

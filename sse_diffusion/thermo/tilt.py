@@ -40,18 +40,21 @@ def effective_sample_size(log_weights: Float[Tensor, "*p n"]) -> Float[Tensor, "
     return torch.where(_alive(log_weights), size, 0.0)
 
 
-def systematic_resample(log_weights: Float[Tensor, "*p n"], u: Float[Tensor, "*p"]) -> Int64[Tensor, "*p n"]:
-    """Ancestors of n equally weighted particles, ascending: i has floor(n w_i) or one more descendants, n w_i on average.
+def systematic_resample(
+    log_weights: Float[Tensor, "*p n"], u: Float[Tensor, "*p"], draws: int | None = None
+) -> Int64[Tensor, "*p m"]:
+    """Ancestors of m equally weighted particles, ascending: i has floor(m w_i) or one more descendants, m w_i on average.
 
     Args:
         log_weights: need not be normalised.
         u: one uniform number in [0, 1) per population (Kitagawa, J. Comput. Graph. Stat. 5, 1 (1996)).
+        draws: m; as many as there are particles by default.
     """
-    n = log_weights.shape[-1]
+    n = draws or log_weights.shape[-1]
     cumulative = normalised_weights(log_weights.double()).cumsum(-1)
     cumulative = cumulative / cumulative[..., -1:]
     teeth = (torch.arange(n, device=u.device, dtype=torch.float64) + u.double()[..., None]) / n
-    return torch.searchsorted(cumulative, teeth, right=True).clamp_(max=n - 1)
+    return torch.searchsorted(cumulative, teeth, right=True).clamp_(max=log_weights.shape[-1] - 1)
 
 
 class FeynmanKac:

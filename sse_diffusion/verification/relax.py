@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -88,6 +89,16 @@ class RelaxResult:
             "fmax_eV_per_A": self.fmax_eV_per_A if math.isfinite(self.fmax_eV_per_A) else None,
             "seconds": self.seconds,
         }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> RelaxResult:
+        """Inverse of :meth:`to_dict`."""
+        from pymatgen.core import Structure
+
+        energy = Quantity.from_dict(record["energy_eV_per_atom"])
+        fmax = math.nan if record["fmax_eV_per_A"] is None else record["fmax_eV_per_A"]
+        structure = Structure.from_dict(record["structure"])
+        return cls(structure, energy, record["volume_A3_per_atom"], record["steps"], fmax, record["seconds"])
 
 
 def relax(structure: Structure, potential: Potential, config: RelaxConfig | None = None) -> RelaxResult:
