@@ -21,6 +21,7 @@ TRACKED_PACKAGES = (
     "matgl",
     "numpy",
     "spglib",
+    "bvlain",
 )
 
 

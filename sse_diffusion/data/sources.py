@@ -8,6 +8,7 @@ from typing import Any
 
 from sse_diffusion.core.config import build
 from sse_diffusion.core.errors import ConfigError, DataError, did_you_mean
+from sse_diffusion.data.extra_labels import with_extra_labels
 from sse_diffusion.data.readers.raw import ColumnMap
 from sse_diffusion.data.rows import TableReport
 from sse_diffusion.data.splits import SplitConfig, assign_splits, check_leakage
@@ -25,6 +26,7 @@ class TableConfig:
         kind: ``"table"``.
         path: file or folder; relative paths are looked up from the working folder, then from the project folder.
         labels: label name -> column or {column, unit}.
+        extra_labels: files with more labels, keyed by id, see :class:`~sse_diffusion.data.extra_labels.ExtraLabels`.
         columns: names of the structural columns, see :class:`ColumnMap`.
         limit: read only the first rows.
         validation: see :class:`ValidationConfig`.
@@ -35,6 +37,7 @@ class TableConfig:
     kind: str = "table"
     path: str = ""
     labels: Mapping[str, Any] = field(default_factory=dict)
+    extra_labels: tuple[Mapping[str, Any], ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
     validation: Mapping[str, Any] = field(default_factory=dict)
@@ -91,7 +94,7 @@ def load_source(cfg: Mapping[str, Any]) -> TableReport:
 def _load_table(config: TableConfig) -> TableReport:
     if config.path in ("", "???"):  # OmegaConf writes a mandatory value that nobody gave as ???
         raise ConfigError("data.path is not set", "give your table, folder of CIFs, ASE database or extxyz: data.path=...")
-    return read_table(
+    report = read_table(
         config.path,
         labels=config.labels,
         limit=config.limit,
@@ -99,6 +102,7 @@ def _load_table(config: TableConfig) -> TableReport:
         columns=build(ColumnMap, config.columns),
         validation=build(ValidationConfig, config.validation),
     )
+    return with_extra_labels(report, config.extra_labels)
 
 
 def _load_prototypes(config: PrototypesConfig) -> TableReport:

@@ -21,7 +21,7 @@ from sse_diffusion.data.readers.raw import ColumnMap, RawCrystal, Reader
 from sse_diffusion.data.rows import CrystalRow, Rejection, TableReport
 from sse_diffusion.data.validation import DUPLICATE_ID, ValidationConfig, validate_crystals
 
-__all__ = ["ColumnMap", "CrystalRow", "LabelSource", "Rejection", "TableReport", "find_table", "read_table"]
+__all__ = ["ColumnMap", "CrystalRow", "LabelSource", "Rejection", "TableReport", "find_table", "label_source", "read_table"]
 
 log = logging.getLogger(__name__)
 
@@ -89,11 +89,18 @@ class _Columns:
     rejected: list[Rejection] = field(default_factory=list)
 
 
-def find_table(path: str | Path) -> Path:
+NO_TABLE = "give the path of your table: data.path=/path/to/table.parquet (or use data=prototypes, which needs no file)"
+
+
+def find_table(path: str | Path, hint: str = NO_TABLE) -> Path:
     """Resolve a path against the working folder, then against the project folder.
 
+    Args:
+        path: file or folder.
+        hint: what the user can do when nothing is there.
+
     Raises:
-        DataError: nothing is there; says how to point to the data.
+        DataError: nothing is there.
     """
     wanted = Path(path).expanduser()
     places = [wanted] if wanted.is_absolute() else [Path.cwd() / wanted, Path(__file__).resolve().parents[2] / wanted]
@@ -101,7 +108,6 @@ def find_table(path: str | Path) -> Path:
         if place.exists():
             return place.resolve()
     looked = " or ".join(str(place) for place in dict.fromkeys(places))
-    hint = "give the path of your table: data.path=/path/to/table.parquet (or use data=prototypes, which needs no file)"
     raise DataError(f"no data at {looked}", hint)
 
 
@@ -129,7 +135,7 @@ def read_table(
     """
     start = time.perf_counter()
     source = find_table(path)
-    sources = {name: _label_source(name, value) for name, value in (labels or {}).items()}
+    sources = {name: label_source(name, value) for name, value in (labels or {}).items()}
     wanted = tuple(dict.fromkeys(s.column for s in sources.values()))
     reader = _reader_of(source)
     gathered = _gather(reader(source, columns or ColumnMap(), wanted, limit, progress))
@@ -146,7 +152,12 @@ def read_table(
     return report
 
 
-def _label_source(name: str, value: str | Mapping[str, str]) -> LabelSource:
+def label_source(name: str, value: str | Mapping[str, str]) -> LabelSource:
+    """A label of a data config: column, or {column, unit}.
+
+    Raises:
+        ConfigError: unknown unit or key, or no column.
+    """
     source = LabelSource(column=value) if isinstance(value, str) else build(LabelSource, value)
     if source.unit not in UNIT_SCALE:
         raise ConfigError(f"label {name!r}: unknown unit {source.unit!r}", did_you_mean(source.unit, UNIT_SCALE))

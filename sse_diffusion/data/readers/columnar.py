@@ -29,7 +29,7 @@ def read_columnar(
     Raises:
         DataError: the file is truncated or no table, or a required column is missing (the columns found are named).
     """
-    table = _load(path, limit)
+    table = load_columns(path, limit)
     names = _texts(table, columns.id)
     splits = table[columns.split].tolist() if columns.split in table else [None] * len(table)
     labels = {name: table[name].tolist() for name in fields if name in table}
@@ -61,8 +61,12 @@ def _rows_with_cif(
         yield parse_cif(str(text), row, names[row], values, clean_split(splits[row]))
 
 
-def _load(path: Path, limit: int | None) -> pd.DataFrame:
-    """The table in memory."""
+def load_columns(path: Path, limit: int | None = None) -> pd.DataFrame:
+    """A Parquet or CSV table in memory.
+
+    Raises:
+        DataError: the file is truncated or no table.
+    """
     import pandas as pd
     import pyarrow
 
