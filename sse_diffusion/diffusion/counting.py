@@ -35,7 +35,7 @@ def orbit_numbers(group: int, used: frozenset[int], count: int) -> int:
 
     Args:
         group: space group.
-        used: fixed positions that are taken.
+        used: positions that are taken or closed.
         count: atoms to place.
 
     Returns:
@@ -47,9 +47,11 @@ def orbit_numbers(group: int, used: frozenset[int], count: int) -> int:
     movable: set[int] = set()
     for position in table.positions(group):
         multiplicity = int(table.multiplicity[position]) // centring
+        if position in used:
+            continue
         if table.dof[position] > 0:
             movable.add(multiplicity)
-        elif position not in used:
+        else:
             for total in range(count, multiplicity - 1, -1):  # once: descending
                 sums[total] |= sums[total - multiplicity] << 1
     for multiplicity in movable:

@@ -17,7 +17,7 @@ from sse_diffusion.core.rng import categorical, uniform
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.counting import Ledger, fewest_atoms
 from sse_diffusion.diffusion.denoiser import DiscreteLogits
-from sse_diffusion.diffusion.guidance import guided_discrete, guided_size
+from sse_diffusion.diffusion.guidance import Weights, guided_discrete, guided_size
 from sse_diffusion.diffusion.hard_chemistry import HardChemistry, redistribute
 from sse_diffusion.diffusion.model import CrystalModel
 
@@ -40,10 +40,15 @@ class Decoded:
     complete: Tensor
     of_species: Float[Tensor, " b"] | None = None
 
+    def select(self, rows: Tensor) -> Decoded:
+        """The crystals ``rows``."""
+        of_species = None if self.of_species is None else self.of_species[rows]
+        return Decoded(self.batch.select(rows), self.surprisal[rows], self.complete[rows], of_species)
+
 
 def decode(
     model: CrystalModel, conditions: dict[str, Tensor], chemistry: HardChemistry, seed: int, index: Int64[Tensor, " b"],
-    size: Int64[Tensor, " b"], guidance: float = 1.0, temperature: float = 1.0,
+    size: Int64[Tensor, " b"], guidance: Weights = 1.0, temperature: float = 1.0,
 ) -> Decoded:  # fmt: skip
     """Draw the discrete part of ``len(index)`` crystals.
 
@@ -53,7 +58,7 @@ def decode(
         chemistry: hard constraints, see :class:`HardChemistry`.
         seed, index: of the random streams; crystal i depends on (seed, index[i]) only.
         size: number of orbits of each crystal, see :func:`draw_size`.
-        guidance: classifier-free guidance weight; 1 is none.
+        guidance: classifier-free guidance weight, one or by field; 1 is none.
         temperature: of the softmax; below 1 favours likely choices.
     """
     decoder = _Decoder(model, chemistry, seed, index, guidance, temperature)
@@ -67,7 +72,7 @@ def draw_size(
     chemistry: HardChemistry,
     seed: int,
     index: Int64[Tensor, " b"],
-    guidance: float = 1.0,
+    guidance: Weights = 1.0,
     temperature: float = 1.0,
 ) -> Int64[Tensor, " b"]:
     """Number of orbits of each crystal; arguments as in :func:`decode`."""
@@ -83,7 +88,7 @@ class _Decoder:
     """State of one call of :func:`decode`."""
 
     def __init__(
-        self, model: CrystalModel, chemistry: HardChemistry, seed: int, index: Tensor, guidance: float, temperature: float
+        self, model: CrystalModel, chemistry: HardChemistry, seed: int, index: Tensor, guidance: Weights, temperature: float
     ) -> None:
         self.model, self.chemistry = model, chemistry
         self.seed, self.index = seed, index

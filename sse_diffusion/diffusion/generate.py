@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -20,17 +22,26 @@ from sse_diffusion.core.orbits import Orbits
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.condition_tensors import COMPOSITION, encode, encode_composition
 from sse_diffusion.diffusion.decode import Decoded, decode, draw_size
+from sse_diffusion.diffusion.guides.choose import choose_guides
+from sse_diffusion.diffusion.guides.guide import Asked, Guide
+from sse_diffusion.diffusion.guides.particles import Made, Swarm
 from sse_diffusion.diffusion.hard_chemistry import ATTEMPT_STRIDE, HardChemistry
 from sse_diffusion.diffusion.model import CrystalModel, load_model
 from sse_diffusion.diffusion.samplers import SamplerConfig, Start, sampler
 from sse_diffusion.diffusion.structure_types.decorate import decorate, roles_of
 from sse_diffusion.diffusion.structure_types.proposer import Proposal, StructureTypes, load_structure_types
-from sse_diffusion.thermo.request import Interval, Request
+from sse_diffusion.thermo.request import Request
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 512
+"""Particles that are on their way together: enough to fill batches, few enough for memory and for a bar that moves."""
 
 
 def sample_candidates(
-    checkpoint: str | Path, request: Request, n: int, seed: int = 0, config: SamplerConfig | None = None, progress: bool = True
-) -> list[Candidate]:
+    checkpoint: str | Path, request: Request, n: int, seed: int = 0, config: SamplerConfig | None = None, progress: bool = True,
+    guides: Sequence[Guide] = (),
+) -> list[Candidate]:  # fmt: skip
     """Sample crystals for a request with a stored model.
 
     Args:
@@ -40,9 +51,11 @@ def sample_candidates(
         seed: of all random numbers.
         config: sampler settings.
         progress: show a progress bar.
+        guides: beside those of ``config``.
 
     Returns:
-        ``n`` candidates whose ids depend on checkpoint, request, settings, seed and number only.
+        ``n`` candidates whose ids depend on checkpoint, request, settings, seed and number only (of ``guides`` they know the
+        classes); with particles, ``info["ess"]`` is the effective sample size that the crystal was chosen at.
 
     Raises:
         CheckpointError, ConfigError, ChemistryError: with what to do.
@@ -52,19 +65,21 @@ def sample_candidates(
     unknown = set(request.conditions) - set(model.specs)
     if unknown:
         raise ConfigError(f"this checkpoint does not know {', '.join(sorted(unknown))}", f"it knows: {', '.join(model.specs)}")
-    prefix = _prefix(stored.sha256, request, config, seed)
+    prefix = _prefix(stored.sha256, request, config, seed, guides)
     index = torch.arange(n, device=model.first_position.device)
     with tqdm(total=n, desc="sampling", unit="crystal", disable=not progress) as bar:
-        crystals, surprisal = sample_batch(model, request, index, seed, config, bar.update)
+        made = _sampled(model, request, index, seed, config, bar.update, guides)
     candidates = []
-    for i, (crystal, s) in enumerate(zip(crystals, surprisal.tolist(), strict=True)):
-        info = {
+    for i, (crystal, s, ess) in enumerate(made):
+        info: dict[str, Any] = {
             "proposer": "diffusion",
             "seed": seed,
             "index": i,
             "checkpoint_sha256": stored.sha256,
             "n_orbits": len(crystal.species),
         }
+        if ess is not None:
+            info |= {"particles": config.particles, "ess": round(ess, 3)}
         candidates.append(Candidate(f"{prefix}-{i:05d}", crystal.to_structure(), crystal.group, s, info))
     return candidates
 
@@ -77,6 +92,7 @@ def sample_batch(
     seed: int,
     config: SamplerConfig,
     on_done: Callable[[int], object] = lambda n: None,
+    guides: Sequence[Guide] = (),
 ) -> tuple[list[Orbits], Float[Tensor, " b"]]:
     """Crystals number ``index``; those that a constraint left incomplete are drawn again from their next stream.
 
@@ -87,11 +103,26 @@ def sample_batch(
         seed: of all random numbers.
         config: sampler settings.
         on_done: told how many crystals were just finished.
+        guides: beside those of ``config``.
+
+    Returns:
+        the crystals and their surprisals, see :class:`~sse_diffusion.diffusion.guides.particles.Made`.
 
     Raises:
         ChemistryError: some crystals could not be completed within ``config.max_rounds``.
+        ConfigError: guidance that the model has no means for.
     """
-    task = Task(model, request.conditions, HardChemistry.from_chemistry(request.chemistry), seed, config)
+    made = _sampled(model, request, index, seed, config, on_done, guides)
+    return [m.crystal for m in made], torch.tensor([m.surprisal for m in made])
+
+
+@torch.no_grad()
+def _sampled(
+    model: CrystalModel, request: Request, index: Tensor, seed: int, config: SamplerConfig,
+    on_done: Callable[[int], object], guides: Sequence[Guide],
+) -> list[Made]:  # fmt: skip
+    chosen = choose_guides(model, request.conditions, config, guides)
+    task = Task(model, request.conditions, HardChemistry.from_chemistry(request.chemistry), seed, config, guides=chosen)
     crystals = task.run(index, on_done)
     missing = sum(i not in crystals for i in index.tolist())
     if missing:
@@ -99,7 +130,12 @@ def sample_batch(
             f"{missing} of {len(index)} crystals could not meet the constraints in {config.max_rounds} rounds",
             "widen n_atoms, z or space_group, or raise sampler.max_rounds",
         )
-    return [crystals[i][0] for i in index.tolist()], torch.tensor([crystals[i][1] for i in index.tolist()])
+    if config.particles > 1:
+        sizes = [crystals[i].ess or 0.0 for i in index.tolist()]
+        log.info(
+            "effective sample size of %d particles: mean %.2f, least %.2f", config.particles, sum(sizes) / len(sizes), min(sizes)
+        )
+    return [crystals[i] for i in index.tolist()]
 
 
 @torch.no_grad()
@@ -122,8 +158,9 @@ def predict_structures(
     """
     wanted = dict(zip(index.tolist(), compositions, strict=True))
     ranks = dict(zip(index.tolist(), (torch.zeros_like(index) if rank is None else rank).tolist(), strict=True))
-    found = Task(model, {}, HardChemistry.for_compositions(wanted), seed, config, ranks).run(index, on_done)
-    return [found[i][0] if i in found else None for i in index.tolist()]
+    guides = choose_guides(model, {}, config)
+    found = Task(model, {}, HardChemistry.for_compositions(wanted), seed, config, ranks, guides).run(index, on_done)
+    return [found[i].crystal if i in found else None for i in index.tolist()]
 
 
 @dataclass(frozen=True)
@@ -131,40 +168,64 @@ class Task:
     """One request on its way to crystals: structure types, decoding, continuous fields, redrawing of dead ends."""
 
     model: CrystalModel
-    conditions: Mapping[str, Interval | str | frozenset[str]]
+    conditions: Asked
     chemistry: HardChemistry
     seed: int
     config: SamplerConfig
     ranks: Mapping[int, int] | None = None
+    guides: Sequence[Guide] = ()
 
-    def run(self, index: Int64[Tensor, " b"], on_done: Callable[[int], object]) -> dict[int, tuple[Orbits, float]]:
-        """Crystal and surprisal by number, for those that could be completed."""
-        crystals: dict[int, tuple[Orbits, float]] = {}
+    def run(self, index: Int64[Tensor, " b"], on_done: Callable[[int], object]) -> dict[int, Made]:
+        """The crystals that could be completed, by number."""
+        crystals: dict[int, Made] = {}
         left = index
         for attempt in range(self.config.max_rounds):
             stream = left + attempt * ATTEMPT_STRIDE
-            conditions = condition_tensors(self.model, self.conditions, self.chemistry, stream)
-            missing = []
-            for rows, decoded, start in self._decode(conditions, stream, attempt):
-                good = decoded.complete & _enough_atoms(self.model, decoded.batch, self.chemistry)
-                missing.append(left[rows][~good])
-                if good.any():
-                    kept = None if start is None else start.select(good)
-                    config = self.config if start is None else replace(self.config, steps=self.config.refine_steps)
-                    call = sampler(config.name)
-                    filled = call(self.model, decoded.batch.select(good), config, self.seed, stream[rows][good], kept)
-                    made = zip(filled.to_orbits(), decoded.surprisal[good].tolist(), strict=True)
-                    crystals |= dict(zip(left[rows][good].tolist(), made, strict=True))
-                on_done(int(good.sum()))
-            left = torch.cat(missing).sort().values
+            made = (self._alone if self.config.particles == 1 else self._in_company)(stream, attempt, on_done)
+            crystals |= {int(left[row]): one for row, one in made.items()}
+            left = left[[row for row in range(len(left)) if row not in made]].sort().values
             if len(left) == 0:
                 break
         return crystals
 
-    def _decode(
-        self, conditions: dict[str, Tensor], stream: Tensor, attempt: int
-    ) -> Iterator[tuple[Tensor, Decoded, Start | None]]:
+    def _alone(self, stream: Int64[Tensor, " b"], attempt: int, on_done: Callable[[int], object]) -> dict[int, Made]:
+        """One attempt at every crystal; those without a dead end, by row."""
+        made: dict[int, Made] = {}
+        for rows, decoded, start in self._decode(stream, attempt):
+            good = self._usable(decoded)
+            if good.any():
+                kept, rows = decoded.select(good), rows[good]
+                filled = self._fill(kept, None if start is None else start.select(good), stream[rows])
+                made |= dict(zip(rows.tolist(), map(Made, filled.to_orbits(), kept.surprisal.tolist()), strict=True))
+            on_done(int(good.sum()))
+        return made
+
+    def _in_company(self, stream: Int64[Tensor, " b"], attempt: int, on_done: Callable[[int], object]) -> dict[int, Made]:
+        """The same with K particles for each crystal, one of which is kept by its weight."""
+        made: dict[int, Made] = {}
+        for rows in torch.arange(len(stream), device=stream.device).split(max(1, AT_ONCE // self.config.particles)):
+            swarm = Swarm(stream[rows], self.config.particles, self.seed, self.guides)
+            for places, decoded, start in self._decode(swarm.streams, attempt):
+                swarm.add(places, decoded, start, self._usable(decoded))
+            for places, decoded, start in swarm.survivors():
+                swarm.finish(places, self._fill(decoded, start, swarm.streams[places]), decoded.surprisal)
+            kept = swarm.crystals()
+            made |= {int(rows[row]): one for row, one in kept.items()}
+            on_done(len(kept))
+        return made
+
+    def _usable(self, decoded: Decoded) -> Tensor:
+        return decoded.complete & _enough_atoms(self.model, decoded.batch, self.chemistry)
+
+    def _fill(self, decoded: Decoded, start: Start | None, stream: Tensor) -> OrbitBatch:
+        """Coordinates and cell."""
+        config = self.config if start is None else replace(self.config, steps=self.config.refine_steps)
+        steering = {"guides": self.guides} if any("continuous" in guide.stages for guide in self.guides) else {}
+        return sampler(config.name)(self.model, decoded.batch, config, self.seed, stream, start, **steering)
+
+    def _decode(self, stream: Tensor, attempt: int) -> Iterator[tuple[Tensor, Decoded, Start | None]]:
         """Batches of rows with their discrete part: those with a structure type, then the others."""
+        conditions = condition_tensors(self.model, self.conditions, self.chemistry, stream)
         typed = torch.zeros(len(stream), dtype=torch.bool, device=stream.device)
         # A composition that its type cannot hold is left to the diffusion model in later rounds.
         if self.config.types and not (self.chemistry.prescribed and attempt):
@@ -244,9 +305,7 @@ def similar_sizes(size: Int64[Tensor, " b"], batch_tokens: int) -> Iterator[Int6
         low = high
 
 
-def condition_tensors(
-    model: CrystalModel, asked_for: Mapping[str, Interval | str | frozenset[str]], chemistry: HardChemistry, index: Tensor
-) -> dict[str, Tensor]:
+def condition_tensors(model: CrystalModel, asked_for: Asked, chemistry: HardChemistry, index: Tensor) -> dict[str, Tensor]:
     """The asked conditions of each crystal; everything else is null."""
     n = len(index)
     conditions = {name: encode(spec, [asked_for.get(name)] * n) for name, spec in model.specs.items()}
@@ -264,9 +323,9 @@ def _enough_atoms(model: CrystalModel, batch: OrbitBatch, chemistry: HardChemist
     return (atoms >= chemistry.n_atoms[0]) & (atoms <= chemistry.n_atoms[1])
 
 
-def _prefix(sha256: str, request: Request, config: SamplerConfig, seed: int) -> str:
+def _prefix(sha256: str, request: Request, config: SamplerConfig, seed: int, guides: Sequence[Guide] = ()) -> str:
     """Eight characters that tell runs apart."""
-    settings = {"name": config.name, "steps": config.steps, "churn": config.churn, "t": config.temperature}
+    settings: dict[str, Any] = {"name": config.name, "steps": config.steps, "churn": config.churn, "t": config.temperature}
     settings |= {"w": config.guidance, "wc": config.guidance_continuous, "types": config.types, "share": config.typed_share}
     settings |= {
         "tt": config.type_temperature,
@@ -274,5 +333,9 @@ def _prefix(sha256: str, request: Request, config: SamplerConfig, seed: int) -> 
         "partners": config.partner_weight,
         "start": [config.start_sigma, config.start_cell_time, config.refine_steps],
     }
+    if config.particles > 1 or config.gradient_strength or config.guides or guides:
+        settings["guides"] = [*config.guides, *(type(guide).__qualname__ for guide in guides)]
+        settings["particles"] = [config.particles, config.particle_strength]
+        settings["gradient"] = [config.gradient_strength, config.gradient_clip]
     text = json.dumps([sha256, request.to_dict(), settings, seed], sort_keys=True)
     return "c" + hashlib.sha256(text.encode()).hexdigest()[:7]

@@ -7,7 +7,8 @@ For orbit i (its representative atom) and orbit j (all its images m and their la
     strain_ijb = sum_{mn} hat_b(r) d^T B_c G d / r^2      how each cell parameter k_c would stretch it
 
 with d the fractional difference, G the metric, r^2 = d^T G d and hat_b a piecewise-linear radial basis. Counts are invariant
-under the group, origin, cell and orbit order; vectors turn with the representative. Nothing is differentiated through.
+under the group, origin, cell and orbit order; vectors turn with the representative. In training nothing is differentiated
+through (no coordinate or cell asks for a gradient); guidance does.
 """
 
 from __future__ import annotations
@@ -60,7 +61,6 @@ class OrbitGeometry(nn.Module):
         self.register_buffer("shell_scale", 1.0 / shell.clamp_min(0.5), persistent=False)
         self.register_buffer("strain_basis", log_matrix(torch.eye(N_CELL)), persistent=False)
 
-    @torch.no_grad()
     def forward(self, batch: OrbitBatch) -> PairGeometry:
         """Neighbour sums of all orbits whose Wyckoff position is known."""
         with torch.autocast(batch.device.type, enabled=False):

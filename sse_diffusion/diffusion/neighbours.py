@@ -68,13 +68,13 @@ def translations_within(
 
 def _triangular(metric: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
     """Upper triangular R with G = R^T R; flat cells, on which a library's factorisation fails, get a thin positive edge."""
-    triangle = torch.zeros_like(metric)
+    rows: list[Tensor] = []  # a list and no array that is written to: guidance differentiates through this
     for a in range(3):
-        rest = metric[:, a] - (triangle[:, :a, a, None] * triangle[:, :a]).sum(1)
+        rest = metric[:, a] - sum((row[:, a, None] * row for row in rows), torch.zeros_like(metric[:, a]))
         edge = rest[:, a].clamp_min(1e-6).sqrt()
-        triangle[:, a, a:] = rest[:, a:] / edge[:, None]
-        triangle[:, a, a] = edge
-    return triangle
+        left = torch.zeros_like(rest[:, :a])
+        rows.append(torch.cat([left, edge[:, None], rest[:, a + 1 :] / edge[:, None]], dim=1))
+    return torch.stack(rows, dim=1)
 
 
 def ramp(counts: Int64[Tensor, " n"], owner: Int64[Tensor, " total"] | None = None) -> Int64[Tensor, " total"]:

@@ -8,6 +8,8 @@ samplers of few evaluations: two evaluations a step, several hundred to be exact
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -15,6 +17,7 @@ from torch import Tensor
 from sse_diffusion.core.orbit_batch import OrbitBatch
 from sse_diffusion.core.rng import normal
 from sse_diffusion.diffusion.guidance import guided_continuous
+from sse_diffusion.diffusion.guides.guide import Guide
 from sse_diffusion.diffusion.model import CrystalModel
 from sse_diffusion.diffusion.samplers import STREAM_NOISE, SamplerConfig, Start, set_out, step_cell, step_coordinates
 
@@ -30,6 +33,7 @@ def predictor_corrector(
     seed: int,
     index: Int64[Tensor, " b"],
     start: Start | None = None,
+    guides: Sequence[Guide] = (),
 ) -> OrbitBatch:
     """Sample with at most ``config.steps`` evaluations; arguments as in :mod:`sse_diffusion.diffusion.samplers`."""
     m = batch.mask.shape[1]
@@ -43,7 +47,8 @@ def predictor_corrector(
     def network(time: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs at the present state."""
         noisy = batch.with_(free=u, cell=model.cell_noise.restore(x, batch.group, atoms))
-        output = guided_continuous(model, noisy, x, time * start.t, time * start.t_cell, config.guidance_continuous)
+        t, t_cell = time * start.t, time * start.t_cell
+        output = guided_continuous(model, noisy, x, t, t_cell, config.guidance_continuous, guides, config.gradient_clip)
         return output.free * is_free, output.cell
 
     for step in range(steps):
@@ -52,7 +57,7 @@ def predictor_corrector(
         z = normal(seed, index, STREAM_NOISE + 2 * step, (m, 3)) * is_free
         z_cell = normal(seed, index, STREAM_NOISE + 2 * step + 1, (6,)) * cell_free
         t, after = times[step] * start.t, times[step + 1] * start.t
-        u = step_coordinates(model, u, free, t, after, 0.0 if last else 1.0, last, z)
+        u = start.put_back(step_coordinates(model, u, free, t, after, 0.0 if last else 1.0, last, z))
         x = step_cell(model, x, v, times[step] * start.t_cell, times[step + 1] * start.t_cell, 0.0 if last else 1.0, z_cell)
         if last:
             break
@@ -60,8 +65,8 @@ def predictor_corrector(
         z = normal(seed, index, STREAM_CORRECTOR + 2 * step, (m, 3)) * is_free
         z_cell = normal(seed, index, STREAM_CORRECTOR + 2 * step + 1, (6,)) * cell_free
         eps = 2 * (RATIO * model.coordinate_noise.sigma(after)[:, None, None]) ** 2
-        u = torch.remainder(u + eps * model.coordinate_noise.score(free, after) + (2 * eps).sqrt() * z, 1.0)
+        u = start.put_back(torch.remainder(u + eps * model.coordinate_noise.score(free, after) + (2 * eps).sqrt() * z, 1.0))
         signal, spread = model.cell_noise.signal_and_noise(times[step + 1] * start.t_cell)
         eps = 2 * (RATIO * spread) ** 2
         x = x - eps * (spread * x + signal * v) / spread + (2 * eps).sqrt() * z_cell
-    return batch.with_(free=u, cell=model.cell_noise.restore(x, batch.group, atoms))
+    return batch.with_(free=u, cell=start.final_cell(model.cell_noise.restore(x, batch.group, atoms)))

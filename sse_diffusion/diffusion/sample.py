@@ -15,6 +15,7 @@ from sse_diffusion.core.config import build
 from sse_diffusion.core.errors import OutputError
 from sse_diffusion.core.provenance import git_commit, package_versions, sha256_of_file
 from sse_diffusion.core.threads import set_threads
+from sse_diffusion.diffusion.fix import FixConfig, inpaint_candidates
 from sse_diffusion.diffusion.generate import sample_candidates
 from sse_diffusion.diffusion.model import KIND, VERSION
 from sse_diffusion.diffusion.samplers import SamplerConfig
@@ -53,7 +54,11 @@ def run_sample(cfg: DictConfig) -> int:
         raise OutputError(f"cannot write to {out}: {error.strerror}", "choose another folder with out=...") from error
     set_threads(cfg.threads)
     request = parse_request(cfg.ask, checkpoint_specs(cfg.checkpoint))
-    candidates = sample_candidates(cfg.checkpoint, request, int(cfg.n), int(cfg.seed), build(SamplerConfig, cfg.sampler))
+    fix, asked = build(FixConfig, cfg.get("fix")), (request, int(cfg.n), int(cfg.seed), build(SamplerConfig, cfg.sampler))
+    if fix.structure is None:
+        candidates = sample_candidates(cfg.checkpoint, *asked)
+    else:
+        candidates = inpaint_candidates(cfg.checkpoint, fix, *asked)
     write_candidates(candidates, out)
     record = {
         "asked": request.to_dict(), "n": len(candidates), "config": OmegaConf.to_container(cfg, resolve=True),

@@ -6,17 +6,19 @@ Coordinates (variance exploding, on the torus) and cell (variance preserving) ar
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sse_diffusion.core.errors import ConfigError, did_you_mean
 from sse_diffusion.core.orbit_batch import OrbitBatch
 from sse_diffusion.core.rng import normal, uniform
-from sse_diffusion.diffusion.guidance import guided_continuous
+from sse_diffusion.diffusion.guidance import Weights, guided_continuous, n_evaluations
+from sse_diffusion.diffusion.guides.guide import Guide
 from sse_diffusion.diffusion.model import CrystalModel
 
 CELL_BOUND = 4.0
@@ -29,10 +31,16 @@ class SamplerConfig:
 
     Attributes:
         name: key in :data:`SAMPLERS`, or ``my_module:my_function``.
-        steps: network evaluations of the continuous stage (twice that with guidance).
+        steps: outputs of the network in the continuous stage, each one evaluation (more with guidance, see ``evaluations``).
         churn: 0 follows the probability-flow ODE, 1 is fully ancestral.
-        guidance: classifier-free guidance weight of the discrete fields.
+        guidance: classifier-free guidance weight in the discrete stage: one number, or one by condition (``default`` for the
+            others), see :mod:`sse_diffusion.diffusion.guidance`.
         guidance_continuous: of coordinates and cell.
+        gradient_strength: power of the property head's likelihood whose gradient moves coordinates and cell; 0 is none.
+        gradient_clip: its largest length relative to the network's own output.
+        particles: discrete parts drawn per crystal, one of which is kept by its weight; 1: no weighing.
+        particle_strength: power of the property head's likelihood in that weight.
+        guides: import paths ``my_module:make`` of further guides (:mod:`sse_diffusion.diffusion.guides.guide`).
         temperature: of the discrete choices.
         batch_tokens: orbits per padded batch; results do not depend on it.
         max_rounds: how often crystals that ended in a dead end of the constraints are drawn again.
@@ -49,8 +57,13 @@ class SamplerConfig:
     name: str = "euler_ancestral"
     steps: int = 40
     churn: float = 1.0
-    guidance: float = 1.0
-    guidance_continuous: float = 1.0
+    guidance: Weights = 1.0
+    guidance_continuous: Weights = 1.0
+    gradient_strength: float = 0.0
+    gradient_clip: float = 1.0
+    particles: int = 1
+    particle_strength: float = 1.0
+    guides: tuple[str, ...] = ()
     temperature: float = 1.0
     batch_tokens: int = 768
     max_rounds: int = 50
@@ -65,9 +78,9 @@ class SamplerConfig:
 
     @property
     def evaluations(self) -> int:
-        """Most network evaluations that the continuous fields of one crystal cost."""
+        """Most network evaluations that the continuous fields of one crystal cost (without those of import-path guides)."""
         steps = max(self.steps, self.refine_steps) if self.types else self.steps
-        return steps * (1 if self.guidance_continuous == 1.0 else 2)
+        return steps * (n_evaluations(self.guidance_continuous) + (self.gradient_strength != 0.0))
 
 
 @dataclass(frozen=True)
@@ -77,17 +90,28 @@ class Start:
     Attributes:
         free: (b, m, 3) coordinates.
         cell: (b, 6) logarithmic cell.
-        t, t_cell: (b,) times; noise of that time is added first. 1 forgets the given values.
+        t, t_cell: (b,) times; noise of that time is added first. 1 forgets the given values, a cell at 0 is kept as it is.
+        held: (b, m) orbits whose coordinates stay as given; ``None``: none (see :mod:`sse_diffusion.diffusion.inpainting`).
     """
 
     free: Float[Tensor, "b m 3"]
     cell: Float[Tensor, "b 6"]
     t: Float[Tensor, " b"]
     t_cell: Float[Tensor, " b"]
+    held: Bool[Tensor, "b m"] | None = None
 
     def select(self, rows: Tensor) -> Start:
         """The crystals ``rows``."""
-        return Start(self.free[rows], self.cell[rows], self.t[rows], self.t_cell[rows])
+        held = None if self.held is None else self.held[rows]
+        return Start(self.free[rows], self.cell[rows], self.t[rows], self.t_cell[rows], held)
+
+    def put_back(self, free: Float[Tensor, "b m 3"]) -> Float[Tensor, "b m 3"]:
+        """Coordinates with the held ones at their given values."""
+        return free if self.held is None else torch.where(self.held[..., None], self.free, free)
+
+    def final_cell(self, cell: Float[Tensor, "b 6"]) -> Float[Tensor, "b 6"]:
+        """Cells with the known ones exactly as given."""
+        return torch.where((self.t_cell > 0)[:, None], cell, self.cell)
 
     @classmethod
     def from_noise(cls, batch: OrbitBatch) -> Start:
@@ -102,7 +126,7 @@ class Sampler(Protocol):
 
     def __call__(
         self, model: CrystalModel, batch: OrbitBatch, config: SamplerConfig, seed: int, index: Int64[Tensor, " b"],
-        start: Start | None = None,
+        start: Start | None = None, guides: Sequence[Guide] = (),
     ) -> OrbitBatch:  # fmt: skip
         """Sample; arguments as in :func:`euler_ancestral`."""
 
@@ -114,6 +138,7 @@ def euler_ancestral(
     seed: int,
     index: Int64[Tensor, " b"],
     start: Start | None = None,
+    guides: Sequence[Guide] = (),
 ) -> OrbitBatch:
     r"""Exponential (DDIM-like) Euler steps with a share of fresh noise (Song et al. 2021; Karras et al. 2022, churn).
 
@@ -128,6 +153,7 @@ def euler_ancestral(
         config: steps, churn, guidance.
         seed, index: random streams.
         start: known coordinates and cells to refine.
+        guides: those of the continuous stage move coordinates and cell (:mod:`sse_diffusion.diffusion.guides.gradient`).
     """
     m = batch.mask.shape[1]
     is_free, atoms = model.is_free(batch), model.atoms(batch)
@@ -138,14 +164,14 @@ def euler_ancestral(
         t, after = times[step] * start.t, times[step + 1] * start.t
         t_cell, after_cell = times[step] * start.t_cell, times[step + 1] * start.t_cell
         noisy = batch.with_(free=u, cell=model.cell_noise.restore(x, batch.group, atoms))
-        output = guided_continuous(model, noisy, x, t, t_cell, config.guidance_continuous)
+        output = guided_continuous(model, noisy, x, t, t_cell, config.guidance_continuous, guides, config.gradient_clip)
         last = step == config.steps - 1
         churn = 0.0 if last else config.churn
         z = normal(seed, index, STREAM_NOISE + 2 * step, (m, 3)) * is_free
-        u = step_coordinates(model, u, output.free * is_free, t, after, churn, last, z)
+        u = start.put_back(step_coordinates(model, u, output.free * is_free, t, after, churn, last, z))
         z = normal(seed, index, STREAM_NOISE + 2 * step + 1, (6,)) * model.cell_noise.is_free[batch.group]
         x = step_cell(model, x, output.cell, t_cell, after_cell, churn, z)
-    return batch.with_(free=u, cell=model.cell_noise.restore(x, batch.group, atoms))
+    return batch.with_(free=u, cell=start.final_cell(model.cell_noise.restore(x, batch.group, atoms)))
 
 
 def set_out(
@@ -160,7 +186,7 @@ def set_out(
     noise = normal(seed, index, STREAM_PRIOR_CELL, (6,)) * model.cell_noise.is_free[batch.group]
     signal, spread = model.cell_noise.signal_and_noise(start.t_cell)
     known = model.cell_noise.standardise(start.cell, batch.group, model.atoms(batch))
-    return u, torch.where((start.t_cell < 1.0)[:, None], signal * known + spread * noise, noise)
+    return start.put_back(u), torch.where((start.t_cell < 1.0)[:, None], signal * known + spread * noise, noise)
 
 
 def step_coordinates(

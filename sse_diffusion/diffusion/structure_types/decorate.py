@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sse_diffusion.core.orbit_batch import MASKED_SPECIES, OrbitBatch
 from sse_diffusion.core.rng import categorical, uniform
-from sse_diffusion.diffusion.guidance import guided_discrete
+from sse_diffusion.diffusion.guidance import Weights, guided_discrete
 from sse_diffusion.diffusion.hard_chemistry import HardChemistry, redistribute
 from sse_diffusion.diffusion.model import CrystalModel
 
@@ -22,7 +22,7 @@ Partners = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def decorate(
     model: CrystalModel, batch: OrbitBatch, role: Int64[Tensor, "b m"], chemistry: HardChemistry, seed: int,
-    index: Int64[Tensor, " b"], prior: Float[Tensor, "b r 95"], guidance: float = 1.0, temperature: float = 1.0,
+    index: Int64[Tensor, " b"], prior: Float[Tensor, "b r 95"], guidance: Weights = 1.0, temperature: float = 1.0,
     partners: Partners | None = None,
 ) -> tuple[OrbitBatch, Float[Tensor, " b"], Bool[Tensor, " b"]]:  # fmt: skip
     """Draw the elements of crystals whose group and sites are known; orbits of one role share an element, roles never do.

@@ -143,8 +143,7 @@ def test_surprisal_is_in_nats_per_orbit(random_model: CrystalModel, config: Samp
     proposal = types.propose(cells, 0, index, config.type_temperature)
     for chemistry, wanted in ((cells, proposal.surprisal), (HardChemistry.from_chemistry(Chemistry()), None)):
         task = generate.Task(random_model, {}, chemistry, 0, replace(config, typed_share=1.0))
-        conditions = generate.condition_tensors(random_model, {}, chemistry, index)
-        for rows, decoded, start in task._decode(conditions, index, 0):
+        for rows, decoded, start in task._decode(index, 0):
             n_orbits = decoded.batch.mask.sum(1)
             assert start is not None and len(rows) > 0
             if wanted is not None:
