@@ -1,6 +1,6 @@
 """The same chemistry asked at 300 K and at 1500 K: do the answers differ, and in the direction that the Gibbs hull says?
 
-    python benchmarks/temperature_shift.py [checkpoint=mp_base] [n=96] [seed=0] [particles=8] [guidance=2] [out=outputs/temperature_shift]
+    python benchmarks/temperature_shift.py [checkpoint=mp_base] [n=96] [seed=0] [particles=8] [guidance=2] [out=DIR]
 
 Both requests ask for dG_hull <= 0.03 eV/atom within one set of elements, in which gases (N2, O2, CO2, SO2, ...) compete at high
 temperature. Every crystal is relaxed by CHGNet and placed on the CHGNet hull at both temperatures (the label source of

@@ -15,9 +15,10 @@ from sse_diffusion.core.compose import compose
 from sse_diffusion.core.config import build
 from sse_diffusion.core.errors import CheckpointError, ConfigError, DataError
 from sse_diffusion.core.results import Status
-from sse_diffusion.predictors.stability import Calibration, CompositionStability, StabilityModelConfig
+from sse_diffusion.predictors.composition import Calibration, CompositionModelConfig
+from sse_diffusion.predictors.composition_training import CompositionTrainConfig, train_composition
+from sse_diffusion.predictors.stability import CompositionStability
 from sse_diffusion.predictors.stability_data import read_tables
-from sse_diffusion.predictors.stability_training import StabilityTrainConfig, train_stability
 from sse_diffusion.testing.predictor import PredictorContract, rock_salt
 
 METALS = ("Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba", "Zn", "Cd", "Al", "Ga", "In", "Y", "Zr", "Ti", "V", "Mn", "Fe")
@@ -43,10 +44,19 @@ def toy_tables(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("toy")
-    config = StabilityTrainConfig(
-        **toy_tables(folder), out=str(folder / "model"), width=32, members=2, epochs=40, batch_size=64, n_folds=8, progress=False
+    config = CompositionTrainConfig(
+        property="stability",
+        sources=("structures", "energies", "decomposition"),
+        **toy_tables(folder),
+        out=str(folder / "model"),
+        width=32,
+        members=2,
+        epochs=40,
+        batch_size=64,
+        n_folds=8,
+        progress=False,
     )
-    return folder / "model", train_stability(config)
+    return folder / "model", train_composition(config)
 
 
 def test_training_learns_the_law_and_covers(toy: tuple[Path, dict]) -> None:
@@ -125,15 +135,15 @@ def test_bad_training_input_is_explained(tmp_path: Path) -> None:
 
 
 def test_the_yaml_matches_the_schema() -> None:
-    config = build(StabilityTrainConfig, compose("predictors/stability_composition", ["epochs=1"]))
+    config = build(CompositionTrainConfig, compose("predictors/stability_composition", ["epochs=1"]))
     assert config.epochs == 1
     assert config.sources == ("structures", "energies", "decomposition")
     with pytest.raises(ConfigError, match="n_folds"):
-        build(StabilityTrainConfig, compose("predictors/stability_composition", ["n_folds=2"]))
+        build(CompositionTrainConfig, compose("predictors/stability_composition", ["n_folds=2"]))
 
 
 def small() -> CompositionStability:
-    return CompositionStability.untrained(StabilityModelConfig(width=8, members=2))
+    return CompositionStability.untrained(CompositionModelConfig(width=8, members=2))
 
 
 def test_truncated_checkpoint(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 TASKS: dict[str, str] = {
     "csp": "sse_diffusion.design.evaluation.csp:evaluate_csp",
     "dng": "sse_diffusion.design.evaluation.dng:evaluate_dng",
+    "conditions": "sse_diffusion.design.evaluation.conditions:evaluate_conditions",
     "crystals": "sse_diffusion.design.evaluation.crystals:evaluate_crystals",
 }
 """Task -> function ``(config) -> None`` that writes into ``config.out``; imported when it is asked for."""

@@ -8,7 +8,6 @@ relaxed and those with elements that the hull lacks.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sse_diffusion.core.atomic_files import standard_json
 from sse_diffusion.core.config import build
-from sse_diffusion.core.errors import ConfigError, OutputError
+from sse_diffusion.core.errors import ConfigError
 from sse_diffusion.core.provenance import hash_of_config
 from sse_diffusion.core.results import Status
+from sse_diffusion.verification.metrics.kept_records import kept_records
 from sse_diffusion.verification.metrics.rates import Metric
 from sse_diffusion.verification.relax import RelaxConfig, relax
 from sse_diffusion.verification.structure_files import structure_hash
@@ -122,7 +121,7 @@ def stable_unique_novel(
     wanted = [i for i in range(n) if is_unique[i] and (is_novel is None or is_novel[i])]
     candidates = {i: s for i in wanted if (s := structures[i]) is not None and structural_validity(s).valid}
     placeable = {i: s for i, s in candidates.items() if s.composition.chemical_system_set <= hull.elements}
-    records = _relaxed(placeable, config, out, progress)
+    records = relaxed_records(placeable, config, out, progress)
     heights = _heights(placeable, records, hull)
     _write_table(placeable, records, heights, out)
     return _metrics(n, len(candidates), len(placeable), records, heights, is_novel is not None, config)
@@ -176,38 +175,32 @@ def _heights(
     return heights
 
 
-def _relaxed(structures: Mapping[int, Structure], config: StableConfig, out: Path, progress: bool) -> dict[int, dict[str, Any]]:
-    """One record per crystal, from the file or computed now, by index."""
-    from tqdm import tqdm
+def relaxed_records(
+    structures: Mapping[int, Structure], config: StableConfig, out: Path, progress: bool = True
+) -> dict[int, dict[str, Any]]:
+    """One record per crystal, from ``out/relaxed.jsonl`` or computed now and kept there.
 
-    path = out / RECORDS
+    Args:
+        structures: by number.
+        config: engine, relaxation and number of processes.
+        out: folder.
+        progress: show a progress bar with the time left.
+
+    Returns:
+        number -> formula, status, reason, energy_eV_per_atom (None: failed), energy_scheme and the fields of
+        :class:`sse_diffusion.verification.relax.RelaxResult`.
+
+    Raises:
+        OutputError: ``out`` cannot be written. EngineError: no such force field.
+    """
     # What a record depends on: not the hull, not the number of processes.
     settings = {"engine": dict(config.engine), "relax": asdict(config.protocol)}
     keys = {i: hash_of_config({"crystal": structure_hash(s), **settings}) for i, s in structures.items()}
-    stored = _read(path)
-    done = {i: stored[key] for i, key in keys.items() if key in stored}
-    todo = {i: s for i, s in structures.items() if i not in done}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        cut = path.is_file() and not path.read_bytes().endswith(b"\n")
-        with path.open("a", encoding="utf-8") as handle:
-            if cut and path.stat().st_size:
-                handle.write("\n")  # a killed run may leave half a line; the next record starts on its own
-            bar = tqdm(_compute(todo, config), desc="relaxing", total=len(structures), initial=len(done), disable=not progress)
-            for index, record in bar:
-                done[index] = standard_json({"key": keys[index], "index": index, **record})
-                handle.write(json.dumps(done[index], allow_nan=False) + "\n")
-                handle.flush()
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error}", "choose another folder with out=DIR") from error
-    return dict(sorted(done.items()))
 
+    def missing(wanted: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+        return _compute({i: structures[i] for i in wanted}, config)
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """Records of an earlier run by key; a line cut by an interruption is dropped and its crystal computed again."""
-    from sse_diffusion.verification.hull_table import read_records
-
-    return {record["key"]: record for record in read_records(path)}
+    return kept_records(out / RECORDS, keys, missing, "relaxing", progress)
 
 
 def _compute(structures: Mapping[int, Structure], config: StableConfig) -> Iterator[tuple[int, dict[str, Any]]]:
