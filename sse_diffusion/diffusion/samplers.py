@@ -40,6 +40,8 @@ class SamplerConfig:
         gradient_clip: its largest length relative to the network's own output.
         particles: discrete parts drawn per crystal, one of which is kept by its weight; 1: no weighing.
         particle_strength: power of the property head's likelihood in that weight.
+        finish_particles: whether all of them are finished and judged with their coordinates before one is kept: a better
+            judgement, at K times the cost.
         guides: import paths ``my_module:make`` of further guides (:mod:`sse_diffusion.diffusion.guides.guide`).
         temperature: of the discrete choices.
         batch_tokens: orbits per padded batch; results do not depend on it.
@@ -63,6 +65,7 @@ class SamplerConfig:
     gradient_clip: float = 1.0
     particles: int = 1
     particle_strength: float = 1.0
+    finish_particles: bool = False
     guides: tuple[str, ...] = ()
     temperature: float = 1.0
     batch_tokens: int = 768

@@ -74,7 +74,9 @@ def _exact_score(model: CrystalModel) -> Iterator[None]:
         """Stands in for the network."""
         sigma = noise.sigma(t)[:, None, None].expand_as(batch.free)
         score = wrapped_score(batch.free - CENTRE, (sigma**2 + WIDTH**2).sqrt())
-        return ContinuousOutput(score * sigma / noise.norm(t)[:, None, None], torch.zeros_like(x_cell), Properties(*torch.zeros(2, len(t), 0)))
+        return ContinuousOutput(
+            score * sigma / noise.norm(t)[:, None, None], torch.zeros_like(x_cell), Properties(*torch.zeros(2, len(t), 0))
+        )
 
     denoiser: OrbitTransformer = model.denoiser
     denoiser.__dict__["continuous"] = continuous

@@ -220,9 +220,7 @@ def test_starting_from_an_exported_model_takes_its_weights(uninterrupted: Path, 
     assert module.model.training
 
 
-def test_a_property_of_ones_own_is_added_to_a_trained_model(
-    uninterrupted: Path, config, out_dir: Path, tmp_path: Path
-) -> None:
+def test_a_property_of_ones_own_is_added_to_a_trained_model(uninterrupted: Path, config, out_dir: Path, tmp_path: Path) -> None:
     """One file, one column: what the file leaves out is measured, and the model that one starts from stays as it is."""
     own = tmp_path / "hardness.yaml"
     own.write_text("unit: GPa\nkind: continuous\nlabel: gap\nlow: 0\nhigh: 10\n")

@@ -27,8 +27,12 @@ def choose_guides(model: CrystalModel, asked: Asked, config: SamplerConfig, more
             "give at least one particle, and a clip of 0 or more",
         )
     guides: list[Guide] = [load_guide(path, model, asked) for path in config.guides] + list(more)
-    discrete = config.particle_strength if config.particles > 1 else 0.0
-    strength: dict[Stage, float] = {"discrete": discrete, "continuous": config.gradient_strength}
+    in_company = config.particles > 1
+    strength: dict[Stage, float] = {
+        "discrete": config.particle_strength if in_company else 0.0,
+        "continuous": config.gradient_strength,
+        "final": config.particle_strength if in_company and config.finish_particles else 0.0,
+    }
     if any(strength.values()):
         fields = [name for name in model.denoiser.property_names if isinstance(asked.get(name), Interval)]
         if fields:

@@ -2,8 +2,9 @@ r"""The shipped guide: the denoiser's own noise-aware head, one Gaussian per pro
 
     log p(lo <= y <= hi | crystal so far) = log(Phi((hi - mu) / s) - Phi((lo - mu) / s))
 
-A point value is asked as an interval of :data:`POINT_WIDTH` standard deviations of the training labels around it. Properties
-are taken as independent of each other given the crystal.
+What it says of a finished crystal, coordinates and cell included, replaces what it said of the discrete part. A point value is
+asked as an interval of :data:`POINT_WIDTH` standard deviations of the training labels around it. Properties are taken as
+independent of each other given the crystal.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sse_diffusion.diffusion.condition_tensors import OPEN_END, null_like
+from sse_diffusion.diffusion.denoiser import Properties
 from sse_diffusion.diffusion.guides.guide import Seen, Stage
 from sse_diffusion.diffusion.model import CrystalModel
 
 POINT_WIDTH = 0.1
 """Full width, in standard deviations of the (transformed) training labels: as fine as any label is known."""
+
+FINISHED_TIME = 0.02
+"""Time at which a finished crystal is shown to the head: hardly any noise."""
 
 FAR = 1e4
 """Stands for an open end, in standard deviations: finite, so that gradients are."""
@@ -46,13 +51,23 @@ class PropertyGuide:
         """See :class:`~sse_diffusion.diffusion.guides.guide.Guide`."""
         asked = {name: seen.batch.conditions[name] for name in self.fields}
         batch = seen.batch.with_(conditions={**seen.batch.conditions, **null_like(asked)})
-        if seen.x_cell is None or seen.t is None or seen.t_cell is None:
-            judged = self.model.denoiser.discrete(batch).properties
+        denoiser = self.model.denoiser
+        if seen.stage == "discrete":
+            judged = denoiser.discrete(batch).properties
+        elif seen.stage == "final":
+            x_cell = self.model.cell_noise.standardise(batch.cell, batch.group, self.model.atoms(batch))
+            time = torch.full_like(x_cell[:, 0], FINISHED_TIME)
+            judged = denoiser.continuous(batch, x_cell, time, time).properties
+            earlier = self.strength.get("discrete", 0.0) * self._log_p(asked, denoiser.discrete(batch).properties)
+            return self.strength["final"] * self._log_p(asked, judged) - earlier
         else:
-            judged = self.model.denoiser.continuous(batch, seen.x_cell, seen.t, seen.t_cell).properties
+            assert seen.x_cell is not None and seen.t is not None and seen.t_cell is not None  # the protocol of this stage
+            judged = denoiser.continuous(batch, seen.x_cell, seen.t, seen.t_cell).properties
+        return self.strength[seen.stage] * self._log_p(asked, judged)
+
+    def _log_p(self, asked: Mapping[str, Tensor], judged: Properties) -> Float[Tensor, " b"]:
         interval = torch.stack(list(asked.values()), dim=1)
-        log_p = log_interval_probability(interval, judged.mean[:, self.columns], judged.log_std[:, self.columns].exp())
-        return self.strength[seen.stage] * log_p.sum(-1)
+        return log_interval_probability(interval, judged.mean[:, self.columns], judged.log_std[:, self.columns].exp()).sum(-1)
 
 
 def log_interval_probability(

@@ -85,7 +85,7 @@ def test_barriers_are_kept_and_asked_of_the_mobile_ion_only(tmp_path: Path, monk
     pairs = [("Li", "Cl"), ("Na", "Cl"), ("Cs", "Cl")]
     crystals = [Relaxed(s, s.structure, None) for s in (Sample(p[0], crystal(5.1, p), 300.0, 0.0) for p in pairs)]  # type: ignore[arg-type]
     first = migration.migration_barriers(crystals, {}, tmp_path)
-    assert first[0].value == 0.3 and [q.reason for q in first] == ["", "no charges", "no mobile ion"]
+    assert first[0].value == 0.5 and [q.reason for q in first] == ["", "no charges", "no mobile ion"]
     assert [q.reason for q in migration.migration_barriers(crystals, {}, tmp_path)] == [q.reason for q in first]
     assert asked == ["Li", "Na"]
 

@@ -144,17 +144,21 @@ def test_crystal_i_does_not_depend_on_its_company(judging: CrystalModel) -> None
 
 def test_hard_chemistry_holds_and_what_is_asked_becomes_likelier(judging: CrystalModel) -> None:
     """The head itself is the judge here: of the mechanism, not of the property."""
-    index, judge = torch.arange(16), PropertyGuide(judging, [GIBBS], {"discrete": 1.0})
+    index = torch.arange(16)
 
-    def judged(config: SamplerConfig) -> float:
+    def judged(config: SamplerConfig, stage: Stage = "discrete") -> float:
+        judge = PropertyGuide(judging, [GIBBS], {stage: 1.0})
         crystals, _ = sample_batch(judging, ASK, index, 0, config)
         assert all(3 in c.species and 8 not in c.species and 2 <= c.n_primitive <= 12 for c in crystals)
         chemistry = HardChemistry.from_chemistry(ASK.chemistry)
         batch = OrbitBatch.from_orbits(crystals, condition_tensors(judging, ASK.conditions, chemistry, index))
         with torch.no_grad():
-            return float(judge.log_likelihood(Seen("discrete", batch)).mean())
+            return float(judge.log_likelihood(Seen(stage, batch)).mean())
 
-    assert judged(replace(FEW, particles=8, particle_strength=100.0)) > judged(replace(FEW, particles=1)) + 0.02
+    strong = replace(FEW, particles=8, particle_strength=100.0)
+    assert judged(strong) > judged(replace(FEW, particles=1)) + 0.02
+    finished = replace(strong, finish_particles=True)
+    assert judged(finished, "final") > max(judged(strong, "final"), judged(replace(FEW, particles=1), "final")) + 0.01
 
 
 def test_the_energy_tilt_prefers_low_energies_and_reports_its_sample_size(judging: CrystalModel, tmp_path: Path) -> None:

@@ -85,6 +85,18 @@ def test_what_is_asked_is_hidden_from_the_head_and_the_rest_is_not(judging: Crys
         )
 
 
+def test_the_final_word_replaces_the_first(judging: CrystalModel) -> None:
+    """What is said at both stages adds up to the judgement of the finished crystal, which sees coordinates and cell."""
+    batch = crystals(judging, **{GIBBS: torch.tensor([[-6.0, 0.5]] * 3)})
+    moved = batch.with_(free=(batch.free + 0.2) % 1.0, cell=batch.cell + torch.tensor([0.0, 0, 0, 0, 0, 0.1]))
+    both = PropertyGuide(judging, [GIBBS], {"discrete": 3.0, "final": 2.0})
+    alone = PropertyGuide(judging, [GIBBS], {"final": 2.0})
+    with torch.no_grad():
+        total = both.log_likelihood(Seen("discrete", batch)) + both.log_likelihood(Seen("final", batch))
+        torch.testing.assert_close(total, alone.log_likelihood(Seen("final", batch)))
+        assert not torch.allclose(total, alone.log_likelihood(Seen("final", moved)), atol=1e-5)
+
+
 def test_strength_and_independent_fields(judging: CrystalModel) -> None:
     asked = {GIBBS: torch.tensor([[-6.0, 0.5]] * 3), GAP: torch.tensor([[0.3, 1.0]] * 3)}
     seen = Seen("discrete", crystals(judging, **asked))
