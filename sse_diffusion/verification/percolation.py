@@ -12,12 +12,9 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import signal
-import threading
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +22,7 @@ from numpy.typing import NDArray
 from sse_diffusion.core.errors import ConfigError, SSEError, did_you_mean
 from sse_diffusion.core.results import Status
 from sse_diffusion.core.symmetry import is_searchable
+from sse_diffusion.core.time_limit import TimeIsUpError, time_limit
 from sse_diffusion.verification.percolation_grid import interpolate, percolation_thresholds
 
 if TYPE_CHECKING:
@@ -120,10 +118,12 @@ def percolation_barriers(structure: Structure, ion: str, config: PercolationConf
     if ion not in ION_CHARGE:
         raise ConfigError(f"no bond-valence percolation for the ion {ion!r}", did_you_mean(ion, ION_CHARGE))
     try:
-        with _time_limit(config.timeout_s), warnings.catch_warnings():
+        with time_limit(config.timeout_s), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # bvlain and pymatgen warn per crystal about what ends up in the reason
             energy = site_energy(structure, ion, config)
             barriers = percolation_thresholds(energy, config.max_barrier_eV, config.tolerance_eV)
+    except TimeIsUpError:
+        return PercolationResult(ion, reason=f"not finished within {config.timeout_s:g} s")
     except PercolationError as error:
         return PercolationResult(ion, reason=str(error))
     except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
@@ -199,29 +199,3 @@ def _decorated(structure: Structure, ion: str) -> Structure:
     if states != [ION_CHARGE[ion]]:
         raise PercolationError(f"{ion} has the oxidation state {', '.join(f'{q:g}' for q in states)}, not {ION_CHARGE[ion]}")
     return decorated
-
-
-class _Expired(BaseException):
-    """Raised by the alarm; no library can take it for one of its own errors."""
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """End the block with a reason after ``seconds``; without effect outside the main thread and where there is no SIGALRM."""
-    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def expire(*_: Any) -> None:
-        raise _Expired
-
-    previous = signal.signal(signal.SIGALRM, expire)
-    # Repeated, because what is raised inside a callback of C code is lost.
-    remaining = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
-    try:
-        yield
-    except _Expired:
-        raise PercolationError(f"not finished within {seconds:g} s") from None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, *remaining)
-        signal.signal(signal.SIGALRM, previous)

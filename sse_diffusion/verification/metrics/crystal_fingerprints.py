@@ -11,15 +11,10 @@ Ward et al., npj Comput. Mater. 2, 16028 (2016) (Magpie).
 
 from __future__ import annotations
 
-import signal
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +22,7 @@ from numpy.typing import NDArray
 
 from sse_diffusion.core.errors import DataError
 from sse_diffusion.core.symmetry import is_searchable
+from sse_diffusion.core.time_limit import TimeIsUpError, time_limit
 
 if TYPE_CHECKING:
     from pymatgen.analysis.local_env import CrystalNN, LocalStructOrderParams
@@ -58,10 +54,6 @@ EQUIVALENT_A = 0.001
 """Sites that symmetry maps on each other within this distance share one fingerprint."""
 
 
-class TimeUpError(Exception):
-    """A computation met its time cap."""
-
-
 @dataclass(frozen=True)
 class Fingerprint:
     """What coverage needs of one crystal.
@@ -86,9 +78,9 @@ def fingerprint(structure: Structure, max_seconds: float = 30.0) -> Fingerprint:
     """Both fingerprints of a crystal; never raises for a bad crystal, ``reason`` says what is missing and why."""
     try:
         composition = composition_fingerprint(structure.composition)
-        with time_cap(max_seconds):
+        with time_limit(max_seconds):
             return Fingerprint(structure_fingerprint(structure), composition)
-    except TimeUpError:
+    except TimeIsUpError:
         return Fingerprint(None, composition, f"no coordination found within {max_seconds:g} s")
     except DataError as error:
         return Fingerprint(None, None, error.message)
@@ -173,25 +165,6 @@ def magpie_table() -> dict[str, NDArray[np.float64]]:
     rows = [line.split(",") for line in text.splitlines()[1:] if line.strip()]
     table = {row[0]: np.array([float(cell) if cell else np.nan for cell in row[1:]]) for row in rows}
     return {symbol: values for symbol, values in table.items() if np.isfinite(values).all()}
-
-
-@contextmanager
-def time_cap(seconds: float) -> Iterator[None]:
-    """Raise :class:`TimeUpError` in the block after this wall time; without effect outside a process's main thread."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeUpError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @lru_cache(maxsize=1)

@@ -10,11 +10,9 @@ import logging
 import math
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sse_diffusion.core.time_limit import TimeIsUpError, time_limit
 from sse_diffusion.verification.duplicates import field_matcher
 
 if TYPE_CHECKING:
@@ -37,10 +36,6 @@ MOST_LATTICE_POINTS = 1e5
 CHUNK = 8
 
 
-class _TimeIsUpError(Exception):
-    """A pair has used up its CPU time."""
-
-
 def rms_distance(truth: Structure | None, proposal: Structure | None, cpu_seconds: float = CPU_SECONDS_PER_PAIR) -> float:
     """Normalised root-mean-square displacement of a match; NaN when there is none.
 
@@ -50,11 +45,11 @@ def rms_distance(truth: Structure | None, proposal: Structure | None, cpu_second
     if truth is None or proposal is None or not same_ratios(truth, proposal):
         return math.nan
     try:
-        with _cpu_limit(cpu_seconds):
+        with time_limit(cpu_seconds, "cpu"):
             if not is_matchable(proposal):
                 return math.nan
             found = field_matcher().get_rms_dist(proposal, truth)
-    except _TimeIsUpError:
+    except TimeIsUpError:
         log.warning("%s: no match after %g s of CPU time; counted as none", proposal.composition.reduced_formula, cpu_seconds)
         return math.nan
     # broken cells make the matcher fail in many ways; the published evaluations count each as no match
@@ -157,22 +152,3 @@ def _set_up_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-
-
-@contextmanager
-def _cpu_limit(seconds: float) -> Iterator[None]:
-    """Raise :class:`_TimeIsUpError` after so much CPU time of this process; no limit outside the main thread."""
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise _TimeIsUpError
-
-    before = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)  # again every second, should a library swallow the first
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0.0)
-        signal.signal(signal.SIGPROF, before)
