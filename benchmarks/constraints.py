@@ -4,7 +4,7 @@
 
 Every crystal is checked apart from the sampler, on the pymatgen structure that a user gets: elements, atoms in the primitive cell
 (moyo, 0.01 Angstrom), formula units, charge balance. The space group is the one that the crystal was made in; how many have a
-higher symmetry by moyo is counted beside it. A request that cannot be met raises instead of returning fewer crystals.
+higher symmetry by moyo is counted beside it, and how many of those asked for were not completed in sampler.max_rounds attempts.
 """
 
 from __future__ import annotations
@@ -66,7 +66,12 @@ def main() -> None:
         candidates = sample_candidates(given["checkpoint"], request, each, seed=given["seed"])
         sentences, higher = broken(request, candidates)
         total, violated = total + len(candidates), violated + len(sentences)
-        record |= {f"{name}.n": len(candidates), f"{name}.violations": len(sentences), f"{name}.higher_symmetry": higher}
+        record |= {
+            f"{name}.n": len(candidates),
+            f"{name}.incomplete": each - len(candidates),
+            f"{name}.violations": len(sentences),
+            f"{name}.higher_symmetry": higher,
+        }
         for sentence, count in Counter(sentences).most_common(3):
             print(f"{name}: {count} x {sentence}")
     low, high = wilson(violated, total)

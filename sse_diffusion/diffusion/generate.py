@@ -54,11 +54,11 @@ def sample_candidates(
         guides: beside those of ``config``.
 
     Returns:
-        ``n`` candidates whose ids depend on checkpoint, request, settings, seed and number only (of ``guides`` they know the
-        classes); with particles, ``info["ess"]`` is the effective sample size that the crystal was chosen at.
+        ``n`` candidates, or fewer (a warning says how many) when some could not be completed within ``config.max_rounds``. Their
+        ids depend on checkpoint, request, settings, seed and number only (of ``guides`` they know the classes); with particles, ``info["ess"]`` is the effective sample size that the crystal was chosen at.
 
     Raises:
-        CheckpointError, ConfigError, ChemistryError: with what to do.
+        CheckpointError, ConfigError, ChemistryError: with what to do; the last one when no crystal at all could be completed.
     """
     config = config or SamplerConfig()
     model, stored = load_model(checkpoint)
@@ -70,7 +70,12 @@ def sample_candidates(
     with tqdm(total=n, desc="sampling", unit="crystal", disable=not progress) as bar:
         made = _sampled(model, request, index, seed, config, bar.update, guides)
     candidates = []
-    for i, (crystal, s, ess) in enumerate(made):
+    if len(made) < n:
+        incomplete = _incomplete(n - len(made), n, config)
+        if not made:
+            raise incomplete
+        log.warning("%s; the others are returned", incomplete.message)
+    for i, (crystal, s, ess) in sorted(made.items()):
         info: dict[str, Any] = {
             "proposer": "diffusion",
             "seed": seed,
@@ -113,29 +118,33 @@ def sample_batch(
         ConfigError: guidance that the model has no means for.
     """
     made = _sampled(model, request, index, seed, config, on_done, guides)
-    return [m.crystal for m in made], torch.tensor([m.surprisal for m in made])
+    if len(made) < len(index):
+        raise _incomplete(len(index) - len(made), len(index), config)
+    in_order = [made[i] for i in index.tolist()]
+    return [m.crystal for m in in_order], torch.tensor([m.surprisal for m in in_order])
 
 
 @torch.no_grad()
 def _sampled(
     model: CrystalModel, request: Request, index: Tensor, seed: int, config: SamplerConfig,
     on_done: Callable[[int], object], guides: Sequence[Guide],
-) -> list[Made]:  # fmt: skip
+) -> dict[int, Made]:  # fmt: skip
     chosen = choose_guides(model, request.conditions, config, guides)
     task = Task(model, request.conditions, HardChemistry.from_chemistry(request.chemistry), seed, config, guides=chosen)
     crystals = task.run(index, on_done)
-    missing = sum(i not in crystals for i in index.tolist())
-    if missing:
-        raise ChemistryError(
-            f"{missing} of {len(index)} crystals could not meet the constraints in {config.max_rounds} rounds",
-            "widen n_atoms, z or space_group, or raise sampler.max_rounds",
-        )
-    if config.particles > 1:
-        sizes = [crystals[i].ess or 0.0 for i in index.tolist()]
+    if config.particles > 1 and crystals:
+        sizes = [made.ess or 0.0 for made in crystals.values()]
         log.info(
             "effective sample size of %d particles: mean %.2f, least %.2f", config.particles, sum(sizes) / len(sizes), min(sizes)
         )
-    return [crystals[i] for i in index.tolist()]
+    return crystals
+
+
+def _incomplete(missing: int, n: int, config: SamplerConfig) -> ChemistryError:
+    return ChemistryError(
+        f"{missing} of {n} crystals could not meet the constraints in {config.max_rounds} rounds",
+        "widen n_atoms, z or space_group, or raise sampler.max_rounds",
+    )
 
 
 @torch.no_grad()

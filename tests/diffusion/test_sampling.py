@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from sse_diffusion.core.errors import ConfigError
+from sse_diffusion.core.errors import ChemistryError, ConfigError
 from sse_diffusion.core.orbit_batch import OrbitBatch
 from sse_diffusion.core.orbits import Orbits
 from sse_diffusion.core.symmetry import find_symmetry
 from sse_diffusion.core.wyckoff import wyckoff_table
-from sse_diffusion.diffusion.generate import sample_batch
+from sse_diffusion.diffusion.generate import sample_batch, sample_candidates
 from sse_diffusion.diffusion.guidance import guided_discrete
 from sse_diffusion.diffusion.heun import heun
 from sse_diffusion.diffusion.model import CrystalModel
@@ -135,3 +135,19 @@ def test_a_sampler_by_import_path() -> None:
     assert sampler("sse_diffusion.diffusion.samplers:euler_ancestral") is euler_ancestral
     with pytest.raises(ConfigError, match="my_module:my_function"):
         sampler("no_such_module:sampler")
+
+
+def test_crystals_that_could_be_completed_are_returned(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """One dead end among many must not lose the others; nothing at all is an error."""
+    from sse_diffusion.diffusion import generate
+
+    run = generate.Task.run
+    monkeypatch.setattr(generate.Task, "run", lambda self, *a: {i: m for i, m in run(self, *a).items() if i != 1})
+    with caplog.at_level("WARNING"):
+        found = sample_candidates(
+            "mp_base", Request({}, Chemistry(n_atoms=(1, 8))), 3, config=SamplerConfig(steps=2, refine_steps=1)
+        )
+    assert [c.info["index"] for c in found] == [0, 2] and "1 of 3 crystals could not meet" in caplog.text
+    monkeypatch.setattr(generate.Task, "run", lambda self, *a: {})
+    with pytest.raises(ChemistryError, match="3 of 3 crystals"):
+        sample_candidates("mp_base", Request({}, Chemistry(n_atoms=(1, 8))), 3, config=SamplerConfig(steps=2))
