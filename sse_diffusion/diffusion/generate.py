@@ -55,7 +55,8 @@ def sample_candidates(
 
     Returns:
         ``n`` candidates, or fewer (a warning says how many) when some could not be completed within ``config.max_rounds``. Their
-        ids depend on checkpoint, request, settings, seed and number only (of ``guides`` they know the classes); with particles, ``info["ess"]`` is the effective sample size that the crystal was chosen at.
+        ids depend on checkpoint, request, settings, seed and number only (of ``guides`` they know the classes); with particles,
+        ``info["ess"]`` is the effective sample size that the crystal was chosen at.
 
     Raises:
         CheckpointError, ConfigError, ChemistryError: with what to do; the last one when no crystal at all could be completed.
