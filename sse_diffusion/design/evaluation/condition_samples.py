@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from sse_diffusion.core.provenance import hash_of_config
 from sse_diffusion.design.evaluation.condition_plan import Cell
 from sse_diffusion.design.labels.sample import Sample
 from sse_diffusion.diffusion.samplers import SamplerConfig
-from sse_diffusion.thermo.request import Request, parse_request
+from sse_diffusion.thermo.request import Interval, Request, parse_request
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -58,18 +58,20 @@ def sample_cells(
             path = folder / f"{name}.json"
             record = read_json(path)
             if record is None:
-                record = _sampled(cell, request, config)
+                record = _sampled(cell, request, specs, config)
                 write_json_atomically(path, record)
             found[name] = _read(name, record, request)
             bar.update(cell.n)
     return found
 
 
-def _sampled(cell: Cell, request: Request, config: DictConfig) -> dict[str, Any]:
+def _sampled(cell: Cell, request: Request, specs: Mapping[str, ConditionSpec], config: DictConfig) -> dict[str, Any]:
     from sse_diffusion.diffusion.generate import sample_candidates
 
     started = time.perf_counter()
     sampler = build(SamplerConfig, plain(config.sampler) | {"guidance": {"default": 1.0, **cell.guidance}})
+    if not any(isinstance(asked, Interval) and not specs[name].of_state_point for name, asked in request.conditions.items()):
+        sampler = replace(sampler, particles=1, gradient_strength=0.0)  # a control that asks for nothing: nothing to judge
     candidates = sample_candidates(str(config.checkpoint), request, cell.n, cell.seed, sampler, progress=False)
     seconds = time.perf_counter() - started
     return {"cell": asdict(cell), "seconds": seconds, "crystals": [_record(c) for c in candidates]}
