@@ -25,7 +25,7 @@ from sse_diffusion.diffusion.decode import Decoded, decode, draw_size
 from sse_diffusion.diffusion.guides.choose import choose_guides
 from sse_diffusion.diffusion.guides.guide import Asked, Guide
 from sse_diffusion.diffusion.guides.particles import Made, Swarm
-from sse_diffusion.diffusion.hard_chemistry import ATTEMPT_STRIDE, HardChemistry
+from sse_diffusion.diffusion.hard_chemistry import ATTEMPT_STRIDE, HardChemistry, has_enough_atoms
 from sse_diffusion.diffusion.model import CrystalModel, load_model
 from sse_diffusion.diffusion.samplers import SamplerConfig, Start, sampler
 from sse_diffusion.diffusion.structure_types.decorate import decorate, roles_of
@@ -192,6 +192,7 @@ class Task:
         for attempt in range(self.config.max_rounds):
             stream = left + attempt * ATTEMPT_STRIDE
             made = (self._alone if self.config.particles == 1 else self._in_company)(stream, attempt, on_done)
+            made = {row: one for row, one in made.items() if has_enough_atoms(one.crystal, self.chemistry.n_atoms)}
             crystals |= {int(left[row]): one for row, one in made.items()}
             left = left[[row for row in range(len(left)) if row not in made]].sort().values
             if len(left) == 0:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sse_diffusion.core.errors import ChemistryError
 from sse_diffusion.core.orbit_batch import MASKED_SPECIES, MAX_SPECIES
-from sse_diffusion.core.wyckoff import N_GROUPS
+from sse_diffusion.core.orbits import Orbits
+from sse_diffusion.core.symmetry import find_symmetry
+from sse_diffusion.core.wyckoff import N_GROUPS, wyckoff_table
 from sse_diffusion.diffusion.condition_tensors import atomic_numbers
 from sse_diffusion.diffusion.counting import can_complete
 from sse_diffusion.thermo.charge_balance import imbalance
-from sse_diffusion.thermo.chemistry import Chemistry
+from sse_diffusion.thermo.chemistry import SYMMETRY_TOLERANCE_A, Chemistry
 
 ATTEMPT_STRIDE = 10_000_000
 """Attempt a at crystal i draws from stream i + a * stride: redrawing one crystal never moves another."""
@@ -177,3 +181,18 @@ def redistribute(logits: Float[Tensor, "r z"], allowed: Bool[Tensor, "r z"]) -> 
 @lru_cache(maxsize=100_000)
 def _fits(group: int, counts: tuple[int, ...], orbits: int) -> bool:
     return can_complete(group, frozenset(), counts, orbits)
+
+
+def has_enough_atoms(crystal: Orbits, n_atoms: tuple[int, int] | None) -> bool:
+    """Whether the crystal keeps to the lower bound although its coordinates may have given it a smaller primitive cell.
+
+    Two orbits of one element, half a cell apart, are one atom in half the cell; only then the symmetry has to be searched.
+    """
+    if n_atoms is None:
+        return True
+    table = wyckoff_table()
+    atoms = (table.multiplicity // table.centring[table.group])[crystal.wyckoff]
+    of_element = [int(atoms[crystal.species == z].sum()) for z in np.unique(crystal.species)]
+    if sum(of_element) // math.gcd(*of_element) >= n_atoms[0]:  # no cell of this composition is smaller
+        return True
+    return len(find_symmetry(crystal.to_structure(), SYMMETRY_TOLERANCE_A).primitive_numbers) >= n_atoms[0]

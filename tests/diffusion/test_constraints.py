@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sse_diffusion.core.errors import ChemistryError
+from sse_diffusion.core.orbits import Orbits
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.counting import Ledger, can_complete, fewest_atoms, orbit_numbers
 from sse_diffusion.diffusion.generate import sample_batch
-from sse_diffusion.diffusion.hard_chemistry import redistribute
+from sse_diffusion.diffusion.hard_chemistry import has_enough_atoms, redistribute
 from sse_diffusion.diffusion.model import CrystalModel
 from sse_diffusion.diffusion.samplers import SamplerConfig
 from sse_diffusion.thermo.charge_balance import imbalance
@@ -113,3 +115,17 @@ def test_forbidden_probability_goes_to_similar_elements() -> None:
     assert moved[0, 3].item() == pytest.approx(0.6, abs=0.01)
     assert moved[0, 8].item() == pytest.approx(0.4, abs=0.01)
     assert moved[0, ~allowed[0]].max().item() == 0.0
+
+
+def test_a_smaller_primitive_cell_than_asked_is_noticed() -> None:
+    """Two atoms half a cell apart are one atom; displaced a little they are two."""
+    general = wyckoff_table().positions(1)[0]
+
+    def pair(z: tuple[int, int], x: float) -> Orbits:
+        return Orbits(
+            1, np.array([0, 0, 0, 0.1, 0, 1.4]), np.array(z), np.array([general] * 2), np.array([[0.1] * 3, [0.1, 0.1, x]])
+        )
+
+    assert not has_enough_atoms(pair((3, 3), 0.6), (2, 4))
+    assert has_enough_atoms(pair((3, 3), 0.6), (1, 4)) and has_enough_atoms(pair((3, 3), 0.6), None)
+    assert has_enough_atoms(pair((3, 3), 0.65), (2, 4)) and has_enough_atoms(pair((3, 9), 0.6), (2, 4))
