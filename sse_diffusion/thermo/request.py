@@ -110,10 +110,10 @@ def parse_request(ask: Mapping[str, Any], specs: Mapping[str, ConditionSpec]) ->
     """
     given = plain(ask)
     known = {*specs, *CHEMISTRY_KEYS, *STATE_KEYS}
-    for name in given:
+    asked = {name: value for name, value in given.items() if value is not None}
+    for name in asked:
         if name not in known:
             raise ConfigError(f"ask: the model has no condition named {name!r}", did_you_mean(str(name), known))
-    asked = {name: value for name, value in given.items() if value is not None}
     mobile_ion = _mobile_ion(asked.get("mobile_ion", "none"), specs)
     chemistry = parse_chemistry(asked, mobile_ion)
     conditions: dict[str, Interval | str | frozenset[str]] = {}
