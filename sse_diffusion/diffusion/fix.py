@@ -183,6 +183,11 @@ def inpaint_candidates(
         CheckpointError, DataError, ConfigError, ChemistryError: with what to do.
     """
     config = config or SamplerConfig()
+    if config.particles > 1 or config.gradient_strength or config.guides:
+        raise ConfigError(
+            "inpainting takes no particles, gradients or guides",
+            "set sampler.particles=1 and sampler.gradient_strength=0; fix.trials says how many placements are compared",
+        )
     given = Given.read(fix, request)
     model, stored = load_model(checkpoint)
     task = given.task(model, fix, request, config, seed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from sse_diffusion.core.errors import DataError
 from sse_diffusion.core.orbits import Orbits
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.data.orbits import SYMMETRY_TOLERANCES, parse_orbits
+
+if TYPE_CHECKING:
+    from moyopy import MoyoDataset
 
 EXACT_A = 1e-4
 """Tolerance with which the idealised framework is searched for symmetry, Angstrom."""
@@ -261,7 +265,7 @@ def _wrapped(difference: np.ndarray) -> np.ndarray:
     return difference - np.round(difference)
 
 
-def _moyo(species: np.ndarray, frac: np.ndarray, lattice: np.ndarray, tolerance: float):
+def _moyo(species: np.ndarray, frac: np.ndarray, lattice: np.ndarray, tolerance: float) -> MoyoDataset:
     from moyopy import Cell, MoyoDataset, Setting
 
     cell = Cell(lattice.tolist(), frac.tolist(), [int(z) for z in species])

@@ -11,7 +11,7 @@ from pymatgen.core import Lattice, Structure
 
 from sse_diffusion.core.errors import ChemistryError, ConfigError, DataError, SSEError
 from sse_diffusion.data.prototypes.library import prototype
-from sse_diffusion.diffusion.fix import FixConfig, Given, distinct
+from sse_diffusion.diffusion.fix import FixConfig, Given, distinct, inpaint_candidates
 from sse_diffusion.diffusion.framework_views import subgroups
 from sse_diffusion.diffusion.heun import heun
 from sse_diffusion.diffusion.inpainting import Inpainting
@@ -203,3 +203,11 @@ def test_files(tmp_path: Path) -> None:
     POSCAR.to(filename=str(path))
     given = Given.read(FixConfig(structure=str(path)), LI)
     assert given.count == len(given.removed) == 8
+
+
+@pytest.mark.parametrize(
+    "config", [SamplerConfig(particles=4), SamplerConfig(gradient_strength=1.0), SamplerConfig(guides=("a:b",))]
+)
+def test_guides_that_would_be_ignored_are_refused(config: SamplerConfig) -> None:
+    with pytest.raises(ConfigError, match="takes no particles"):
+        inpaint_candidates("mp_tiny", FixConfig(structure="framework.cif"), Request({}, Chemistry()), 1, config=config)
