@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
@@ -69,7 +69,7 @@ class ConditionEncoder:
     @cached_property
     def _competition(self) -> PhaseLabels:
         assert self.phases is not None  # checked at the start
-        return PhaseLabels.load(self.phases, self.dataset.ids, _ions(self._symbols))
+        return PhaseLabels.load(self.phases, self.dataset.ids, [mobile_ion_of(s) for s in self._symbols])
 
 
 def require_phases(specs: Mapping[str, ConditionSpec], phases: PhasesConfig | None) -> None:
@@ -80,10 +80,6 @@ def require_phases(specs: Mapping[str, ConditionSpec], phases: PhasesConfig | No
             f"{', '.join(needs)}: no phases to compete with are given",
             "add thermo/phases@phases=mp (or your own table, see configs/thermo/phases), or leave these conditions out",
         )
-
-
-def _ions(symbols: Sequence[Sequence[str]]) -> list[str]:
-    return [mobile_ion_of(s) for s in symbols]
 
 
 def densities_g_cm3(dataset: OrbitDataset) -> Float[np.ndarray, " n"]:

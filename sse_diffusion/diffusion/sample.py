@@ -12,7 +12,7 @@ from sse_diffusion.core.atomic_files import write_json_atomically
 from sse_diffusion.core.candidate import Candidate
 from sse_diffusion.core.checkpoint import checkpoint_dir
 from sse_diffusion.core.config import build
-from sse_diffusion.core.errors import OutputError
+from sse_diffusion.core.errors import ConfigError, OutputError
 from sse_diffusion.core.provenance import git_commit, package_versions, sha256_of_file
 from sse_diffusion.core.threads import set_threads
 from sse_diffusion.diffusion.fix import FixConfig, inpaint_candidates
@@ -55,6 +55,8 @@ def run_sample(cfg: DictConfig) -> int:
     set_threads(cfg.threads)
     request = parse_request(cfg.ask, checkpoint_specs(cfg.checkpoint))
     fix, asked = build(FixConfig, cfg.get("fix")), (request, int(cfg.n), int(cfg.seed), build(SamplerConfig, cfg.sampler))
+    if fix.structure is None and (fix.add or fix.remove):
+        raise ConfigError("fix.add and fix.remove need a framework", "give its file: fix.structure=framework.cif")
     if fix.structure is None:
         candidates = sample_candidates(cfg.checkpoint, *asked)
     else:

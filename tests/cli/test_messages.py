@@ -145,3 +145,8 @@ def test_doctor_data_checks_a_column(in_tmp: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert code == 1 and "1/2 outside 0 to 100" in out and "y (900)" in out
     assert cli.main(["doctor", "data", "data.path=crystals.csv"]) == 2
+
+
+def test_ions_without_a_framework_are_refused(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["sample", "fix.remove=Li", "out=here"]) == 2
+    assert "fix.structure=framework.cif" in capsys.readouterr().err
