@@ -1,6 +1,6 @@
 """What each guidance mechanism costs: network evaluations and seconds per crystal, side by side in one process.
 
-    python benchmarks/guidance_cost.py [checkpoint=runs/mp_thermo/model] [n=24] [repeats=5]
+    python benchmarks/guidance_cost.py [checkpoint=mp_base] [n=24] [repeats=5]
 
 Every variant samples the same n crystals for the same request (seed 0), after one warm-up of its own; the variants take turns,
 so that a change of the machine's load hits all of them. Wall and CPU seconds are medians over the repeats.
@@ -44,7 +44,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "classifier_free_one_weight": {"guidance": 2.0, "guidance_continuous": 2.0},
     "classifier_free_two_weights": {"guidance": {STABLE: 3.0}, "guidance_continuous": {STABLE: 3.0}},
     "gradient": {"gradient_strength": 1.0},
-    "particles_8": {"particles": 8},
+    "particles_8_head": {"particles": 8, "phases": None},
+    "particles_8_thermodynamics": {"particles": 8},
+    "particles_32_thermodynamics": {"particles": 32},
 }
 
 
@@ -95,7 +97,7 @@ def cost(model: CrystalModel, request: Request, config: SamplerConfig, n: int) -
 
 def main(arguments: list[str]) -> None:
     """Measure and write ``results/guidance_cost.json``."""
-    asked = options(arguments, checkpoint="runs/mp_thermo/model", n=24, repeats=5)
+    asked = options(arguments, checkpoint="mp_base", n=24, repeats=5)
     one_core()
     model, name = model_with_head(asked["checkpoint"])
     base = build(SamplerConfig, compose("sample").sampler)

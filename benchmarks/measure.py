@@ -59,7 +59,7 @@ def peak_memory_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def options(arguments: Sequence[str], **defaults: int | str) -> dict[str, Any]:
+def options(arguments: Sequence[str], **defaults: float | str) -> dict[str, Any]:
     """``key=value`` arguments over defaults, each read as the type of its default."""
     given = dict(a.split("=", 1) for a in arguments)
     unknown = set(given) - set(defaults)

@@ -347,6 +347,7 @@ def _prefix(sha256: str, request: Request, config: SamplerConfig, seed: int, gui
     if config.particles > 1 or config.gradient_strength or config.guides or guides:
         settings["guides"] = [*config.guides, *(type(guide).__qualname__ for guide in guides)]
         settings["particles"] = [config.particles, config.particle_strength, config.finish_particles]
+        settings["heights"] = [config.phases, *config.height_judges]
         settings["gradient"] = [config.gradient_strength, config.gradient_clip]
     text = json.dumps([sha256, request.to_dict(), settings, seed], sort_keys=True)
     return "c" + hashlib.sha256(text.encode()).hexdigest()[:7]

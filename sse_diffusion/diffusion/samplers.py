@@ -42,6 +42,9 @@ class SamplerConfig:
         particle_strength: power of the property head's likelihood in that weight.
         finish_particles: whether all of them are finished and judged with their coordinates before one is kept: a better
             judgement, at K times the cost.
+        phases: table in which dG_hull is judged (:func:`~sse_diffusion.thermo.competition.load_phase_table`); ``None``: by the
+            head alone.
+        height_judges: whose opinion of the static height counts there, see :mod:`sse_diffusion.diffusion.guides.heights`.
         guides: import paths ``my_module:make`` of further guides (:mod:`sse_diffusion.diffusion.guides.guide`).
         temperature: of the discrete choices.
         batch_tokens: orbits per padded batch; results do not depend on it.
@@ -66,6 +69,8 @@ class SamplerConfig:
     particles: int = 1
     particle_strength: float = 1.0
     finish_particles: bool = False
+    phases: str | None = "chgnet-0.3.0-all"
+    height_judges: tuple[str, ...] = ("head", "composition")
     guides: tuple[str, ...] = ()
     temperature: float = 1.0
     batch_tokens: int = 768

@@ -119,7 +119,7 @@ class PhaseTable:
         estimated = ~np.isfinite(volumes)
         if estimated.any():
             volumes = np.where(estimated, estimated_volumes(symbols, fractions, volumes), volumes)
-        return cls(ids, tuple(symbols), fractions, energies, volumes, estimated, _measured(symbols, fractions), scheme)
+        return cls(ids, tuple(symbols), fractions, energies, volumes, estimated, measured_columns(symbols, fractions), scheme)
 
     @classmethod
     def from_files(cls, structures: str | Path, energies: str | Path | None = None, energy_scheme: str = MP_SCHEME) -> PhaseTable:
@@ -232,7 +232,7 @@ SAME_eV_PER_ATOM = 1e-4
 CELL = ("a", "b", "c", "alpha", "beta", "gamma")
 
 
-def _measured(symbols: Sequence[str], fractions: Float[np.ndarray, "n e"]) -> Int[np.ndarray, " n"]:
+def measured_columns(symbols: Sequence[str], fractions: Float[np.ndarray, "n e"]) -> Int[np.ndarray, " n"]:
     """Column of :func:`sse_diffusion.thermo.gibbs.measured_gibbs` of each phase; -1 for compounds."""
     from pymatgen.core import Composition
 

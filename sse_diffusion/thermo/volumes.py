@@ -10,6 +10,7 @@ on average (median 4.9 %; 1.3 A^3/atom); docs/thermodynamics.md says what that d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -17,8 +18,41 @@ from jaxtyping import Float
 from sse_diffusion.core.errors import DataError
 
 RIDGE = 1e-2
+RELATIVE_ERROR = 0.068
+"""Mean of |estimate / truth - 1| over held-out crystals of the Materials Project."""
 UNKNOWN_ELECTRONEGATIVITY = 2.0
 """For noble gases, which have none on Pauling's scale."""
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeFit:
+    """The fit by itself, for compositions that no table holds.
+
+    Attributes:
+        elements: symbols of the columns of fractions.
+        coefficients: (3 e,) u, v, w of each element.
+    """
+
+    elements: tuple[str, ...]
+    coefficients: Float[np.ndarray, " f"]
+
+    @classmethod
+    def of(cls, elements: Sequence[str], fractions: Float[np.ndarray, "n e"], volumes: Float[np.ndarray, " n"]) -> VolumeFit:
+        """Fit to the phases whose volume (A^3/atom) is finite.
+
+        Raises:
+            DataError: no volume is known.
+        """
+        known = np.isfinite(volumes)
+        if not known.any():
+            raise DataError("no phase of the table has a volume", "give the volume of at least the elements, A^3/atom")
+        fitted = _features(elements, fractions[known])
+        gram = fitted.T @ fitted + RIDGE * np.eye(fitted.shape[1])
+        return cls(tuple(elements), np.linalg.solve(gram, fitted.T @ np.log(volumes[known])))
+
+    def __call__(self, fractions: Float[np.ndarray, "n e"]) -> Float[np.ndarray, " n"]:
+        """Volume of each composition, A^3/atom."""
+        return np.exp(_features(self.elements, fractions) @ self.coefficients)
 
 
 def estimated_volumes(
@@ -35,12 +69,7 @@ def estimated_volumes(
         DataError: no volume is known.
     """
     known = np.isfinite(volumes)
-    if not known.any():
-        raise DataError("no phase of the table has a volume", "give the volume of at least the elements, A^3/atom")
-    features = _features(elements, fractions)
-    fitted = features[known]
-    gram = fitted.T @ fitted + RIDGE * np.eye(features.shape[1])
-    estimate = np.exp(features @ np.linalg.solve(gram, fitted.T @ np.log(volumes[known])))
+    estimate = VolumeFit.of(elements, fractions, volumes)(fractions)
     rounded = np.ascontiguousarray(np.round(fractions, 6))
     # One opaque value per row: unique rows of floats would be compared field by field, a hundred times slower.
     _, composition = np.unique(rounded.view(f"V{rounded.strides[0]}").ravel(), return_inverse=True)

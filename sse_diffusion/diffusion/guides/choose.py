@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sse_diffusion.core.errors import ConfigError
+from sse_diffusion.core.units import AMBIENT_PRESSURE_GPa
 from sse_diffusion.diffusion.guidance import check_weights
+from sse_diffusion.diffusion.guides.gibbs_guide import GibbsGuide
 from sse_diffusion.diffusion.guides.guide import Asked, Guide, Stage, load_guide
+from sse_diffusion.diffusion.guides.heights import GIBBS, height_judges
 from sse_diffusion.diffusion.guides.property_guide import PropertyGuide
 from sse_diffusion.diffusion.model import CrystalModel
 from sse_diffusion.diffusion.samplers import SamplerConfig
-from sse_diffusion.thermo.request import Interval
+from sse_diffusion.thermo.competition import load_competition
+from sse_diffusion.thermo.gibbs import MIN_TEMPERATURE_K
+from sse_diffusion.thermo.request import ROOM_TEMPERATURE_K, Interval
 
 
 def choose_guides(model: CrystalModel, asked: Asked, config: SamplerConfig, more: Sequence[Guide] = ()) -> tuple[Guide, ...]:
@@ -34,14 +39,39 @@ def choose_guides(model: CrystalModel, asked: Asked, config: SamplerConfig, more
         "final": config.particle_strength if in_company and config.finish_particles else 0.0,
     }
     if any(strength.values()):
-        fields = [name for name in model.denoiser.property_names if isinstance(asked.get(name), Interval)]
-        if fields:
-            guides.append(PropertyGuide(model, fields, strength))
-        elif config.gradient_strength or not guides:
+        judging = _judges(model, asked, config, strength)
+        if not judging and (config.gradient_strength or not guides):
             raise _nothing_to_judge(model)
+        guides += judging
     if config.particles == 1 and any({"discrete", "final"} & guide.stages for guide in guides):
         raise ConfigError("a guide weighs crystals, but sampler.particles is 1", "set sampler.particles to 8, say")
     return tuple(guides)
+
+
+def _judges(model: CrystalModel, asked: Asked, config: SamplerConfig, strength: dict[Stage, float]) -> list[Guide]:
+    """dG_hull through thermodynamics where that is possible, everything else (and every gradient) by the property head."""
+    guides: list[Guide] = []
+    asked_gibbs = asked.get(GIBBS)
+    weighing: dict[Stage, float] = {"discrete": strength["discrete"], "final": strength["final"]}
+    if config.phases is not None and isinstance(asked_gibbs, Interval) and any(weighing.values()):
+        competition = load_competition(config.phases, *_state_point(asked))
+        judges = height_judges(config.height_judges, model, competition.table.energy_scheme)
+        guides.append(GibbsGuide(model, competition, asked_gibbs, judges, weighing))
+    fields = [name for name in model.denoiser.property_names if isinstance(asked.get(name), Interval)]
+    if guides and GIBBS in fields:
+        fields.remove(GIBBS)
+        if strength["continuous"]:
+            guides.append(PropertyGuide(model, [GIBBS], {"continuous": strength["continuous"]}))
+    if fields:
+        guides.append(PropertyGuide(model, fields, strength))
+    return guides
+
+
+def _state_point(asked: Asked) -> tuple[float, float]:
+    """Temperature (room temperature in degrees C is within the descriptor's 300 K) and pressure of a request."""
+    temperature, pressure = asked.get("temperature_K"), asked.get("pressure_GPa")
+    t = temperature.target if isinstance(temperature, Interval) else ROOM_TEMPERATURE_K
+    return max(t, MIN_TEMPERATURE_K), pressure.target if isinstance(pressure, Interval) else AMBIENT_PRESSURE_GPa
 
 
 def _nothing_to_judge(model: CrystalModel) -> ConfigError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -73,11 +73,20 @@ def load_guide(path: str, model: CrystalModel, asked: Asked) -> Guide:
     Raises:
         ConfigError: nothing at the import path, or what it returns is no guide.
     """
-    module, _, attribute = path.partition(":")
-    try:
-        guide = getattr(importlib.import_module(module), attribute)(model, asked)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"no guide at {path!r} ({error})", "write my_module:my_function, importable from here") from error
+    guide = called(path, "guide", model, asked)
     if not isinstance(guide, Guide):
         raise ConfigError(f"{path!r} made a {type(guide).__name__}, not a guide", "give it `stages` and `log_likelihood(seen)`")
     return guide
+
+
+def called(path: str, what: str, *arguments: Any) -> Any:
+    """What ``my_module:my_function`` returns.
+
+    Raises:
+        ConfigError: nothing is there, or it cannot be called with these.
+    """
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)(*arguments)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"no {what} at {path!r} ({error})", "write my_module:my_function, importable from here") from error

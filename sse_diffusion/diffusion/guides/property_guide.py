@@ -50,24 +50,28 @@ class PropertyGuide:
     def log_likelihood(self, seen: Seen) -> Float[Tensor, " b"]:
         """See :class:`~sse_diffusion.diffusion.guides.guide.Guide`."""
         asked = {name: seen.batch.conditions[name] for name in self.fields}
-        batch = seen.batch.with_(conditions={**seen.batch.conditions, **null_like(asked)})
-        denoiser = self.model.denoiser
-        if seen.stage == "discrete":
-            judged = denoiser.discrete(batch).properties
-        elif seen.stage == "final":
-            x_cell = self.model.cell_noise.standardise(batch.cell, batch.group, self.model.atoms(batch))
-            time = torch.full_like(x_cell[:, 0], FINISHED_TIME)
-            judged = denoiser.continuous(batch, x_cell, time, time).properties
-            earlier = self.strength.get("discrete", 0.0) * self._log_p(asked, denoiser.discrete(batch).properties)
-            return self.strength["final"] * self._log_p(asked, judged) - earlier
-        else:
-            assert seen.x_cell is not None and seen.t is not None and seen.t_cell is not None  # the protocol of this stage
-            judged = denoiser.continuous(batch, seen.x_cell, seen.t, seen.t_cell).properties
-        return self.strength[seen.stage] * self._log_p(asked, judged)
+        log_p = self._log_p(asked, judged(self.model, seen, self.fields))
+        if seen.stage == "final" and self.strength.get("discrete"):
+            earlier = self._log_p(asked, judged(self.model, Seen("discrete", seen.batch), self.fields))
+            return self.strength["final"] * log_p - self.strength["discrete"] * earlier
+        return self.strength[seen.stage] * log_p
 
-    def _log_p(self, asked: Mapping[str, Tensor], judged: Properties) -> Float[Tensor, " b"]:
+    def _log_p(self, asked: Mapping[str, Tensor], found: Properties) -> Float[Tensor, " b"]:
         interval = torch.stack(list(asked.values()), dim=1)
-        return log_interval_probability(interval, judged.mean[:, self.columns], judged.log_std[:, self.columns].exp()).sum(-1)
+        return log_interval_probability(interval, found.mean[:, self.columns], found.log_std[:, self.columns].exp()).sum(-1)
+
+
+def judged(model: CrystalModel, seen: Seen, hidden: Sequence[str]) -> Properties:
+    """What the head says of crystals at any stage when these conditions are hidden from it."""
+    batch = seen.batch.with_(conditions={**seen.batch.conditions, **null_like({k: seen.batch.conditions[k] for k in hidden})})
+    if seen.stage == "discrete":
+        return model.denoiser.discrete(batch).properties
+    if seen.stage == "final":
+        x_cell = model.cell_noise.standardise(batch.cell, batch.group, model.atoms(batch))
+        time = torch.full_like(x_cell[:, 0], FINISHED_TIME)
+        return model.denoiser.continuous(batch, x_cell, time, time).properties
+    assert seen.x_cell is not None and seen.t is not None and seen.t_cell is not None  # the protocol of this stage
+    return model.denoiser.continuous(batch, seen.x_cell, seen.t, seen.t_cell).properties
 
 
 def log_interval_probability(

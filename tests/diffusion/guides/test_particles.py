@@ -37,7 +37,7 @@ ASK = Request(
     {GIBBS: Interval(-math.inf, -0.05), "mobile_ion": "Li", "temperature_K": Interval(300.0, 300.0)},
     Chemistry(require=frozenset({"Li"}), forbid=frozenset({"O"}), n_atoms=(2, 12)),
 )
-FEW = SamplerConfig(steps=1, types=None, particles=4)
+FEW = SamplerConfig(steps=1, types=None, particles=4, phases=None)
 
 
 @dataclass
