@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 DOCTOR_DATA = "doctor_data"
 VERBS: dict[str, tuple[str, str]] = {
-    "train": ("sse_diffusion.diffusion.train:run_train", "train the diffusion model on a table of crystals"),
+    "train": ("sse_diffusion.diffusion.train:run_train", "train the diffusion model, or a predictor (experiment=predictor_...)"),
     "sample": ("sse_diffusion.diffusion.sample:run_sample", "sample crystals under conditions and hard chemistry"),
+    "predict": ("sse_diffusion.predictors.predict:run_predict", "properties of given crystals or formulas, with intervals"),
     "tilt": ("sse_diffusion.design.tilt_run:run_tilt", "weigh crystals of a formula by a force field's free energy at (T, P)"),
     "evaluate": (
         "sse_diffusion.design.evaluation.evaluate:run_evaluate",
@@ -42,6 +43,7 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 """Verb -> (function imported when the verb is called, one-line help)."""
 
+FLAGS = ("--help", "--version", "--debug")
 RESULT_FILES = ("summary.json", "verification.json", "model/metrics.json")
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = _key_values(sys.argv[1:] if argv is None else argv)
     flags = {a for a in arguments if a.startswith("-") and "=" not in a}
     words = [a for a in arguments if a not in flags]
     if "--version" in flags:
@@ -69,6 +71,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb, overrides = DOCTOR_DATA, words[2:]
     set_up_logging(debug="--debug" in flags)
     return guarded(lambda: _dispatch(verb, overrides, flags), f"sse {shlex.join(arguments)}")
+
+
+def _key_values(arguments: Sequence[str]) -> list[str]:
+    """Options in the spelling of Hydra: ``--budget 2h`` as ``budget=2h``, the path in ``sse verify path`` as ``input=path``."""
+    spelled: list[str] = []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if word.startswith("--") and "=" in word:
+            word = word[2:]
+        elif word.startswith("--") and word not in FLAGS and words and not words[0].startswith("-") and "=" not in words[0]:
+            word = f"{word[2:]}={words.pop(0)}"
+        elif spelled[:1] == ["verify"] and word[:1] not in "-~" and "=" not in word:
+            word = f"input={word}"
+        spelled.append(word)
+    return spelled
 
 
 def run_verb(verb: str, config: DictConfig) -> int:
@@ -135,16 +153,18 @@ def _dispatch(verb: str, overrides: list[str], flags: set[str]) -> int:
         )
     from sse_diffusion.core import compose
 
+    root, overrides = compose.root_of(verb, overrides)
     if flags & {"-h", "--help"}:
-        print(f"sse {verb} [key=value ...] [--debug]\n\n{compose.describe(verb)}")
+        print(f"sse {verb} [key=value ...] [--debug]\n\n{compose.describe(root)}")
         return 0
-    return _run(verb, compose.compose(verb, overrides))
+    return _run(verb, compose.compose(root, overrides))
 
 
 def _run(verb: str, config: DictConfig) -> int:
     from importlib import import_module
 
     from sse_diffusion.core import compose, doctor
+    from sse_diffusion.core.task import TASK, run_task
 
     compose.require_filled(verb, config)
     out = Path(str(config["out"])) if config.get("out") else None
@@ -152,6 +172,8 @@ def _run(verb: str, config: DictConfig) -> int:
         return run_doctor(config)  # it reports a bad output folder as one line among others
     if out is not None and (problem := doctor.why_not_writable(out)):
         raise OutputError(f"cannot write results to {out}: {problem}", "choose another folder with out=DIR")
+    if verb == "train" and config.get(TASK):
+        return _finish(run_task(config, ignore=map(str, compose.compose(verb))), out)
     module, _, name = VERBS[verb][0].partition(":")
     result = getattr(import_module(module), name)(config)
     return _finish(result, out)
@@ -198,13 +220,22 @@ def run_doctor(config: DictConfig) -> int:
 
 
 def run_doctor_data(config: DictConfig) -> int:
-    """Check one column of a table against the file that makes it a condition; 1 when a check failed."""
-    from sse_diffusion.core.config import plain
+    """Check a labelled table (hygiene.path=...), or one of its columns against the file that makes it a condition; 1 when a check
+    failed."""
+    from sse_diffusion.core.config import build, plain
+    from sse_diffusion.data.hygiene_report import HygieneConfig, check_table
     from sse_diffusion.data.sources import load_source
     from sse_diffusion.thermo.own_condition import OwnCondition, check_labels
 
+    if config["hygiene"].get("path"):
+        return _print_checks(check_table(build(HygieneConfig, plain(config["hygiene"]))))
     if not config.get("condition"):
-        raise ConfigError("no condition to check is given", "add +condition=my_property.yaml (docs/add_a_property.md)")
+        hint = (
+            "add +condition=my_property.yaml (docs/add_a_property.md), or hygiene.path=TABLE hygiene.label=COLUMN (docs/data.md)"
+        )
+        raise ConfigError("nothing to check is given", hint)
+    if not config["data"].get("path") and config["data"].get("kind") == "table":
+        raise ConfigError("no table is given", "add data.path=my_crystals.parquet, or data=mp")
     own = OwnCondition.read(str(config["condition"]))
     rows = load_source(own.source(plain(config["data"]))).rows
     return _print_checks(check_labels(own, [row.labels for row in rows], [row.id for row in rows]))

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sse_diffusion.core.compose import group_choices
+from sse_diffusion.core.compose import compose, group_choices, root_of
 from sse_diffusion.core.config import build, config_dir
+from sse_diffusion.core.errors import ConfigError, SSEError
+from sse_diffusion.core.task import prepare_task
 
 ROOTS = sorted(path.stem for path in config_dir().glob("*.yaml"))
 FILES = sorted(path.relative_to(config_dir()) for path in config_dir().rglob("*.yaml"))
@@ -18,8 +20,8 @@ CHOICES = [(root, group, choice) for root in ROOTS for group, choices in group_c
 SCHEMAS = {
     "verification/relax": "sse_diffusion.verification.relax:RelaxConfig",
     "verification/md_gate": "sse_diffusion.verification.md_gate:MDGateConfig",
+    "verification/dynamics": "sse_diffusion.verification.transport.study:TransportConfig",
     "verification/hull": "sse_diffusion.verification.hull_table:HullTableConfig",
-    "predictors": "sse_diffusion.predictors.composition_training:CompositionTrainConfig",
     "diffusion": "sse_diffusion.diffusion.structure_types.build:BuildConfig",
     "thermo/phases": "sse_diffusion.thermo.labels:PhasesConfig",
     "thermo/condition": "sse_diffusion.thermo.conditions:ConditionSpec",
@@ -70,7 +72,7 @@ def test_every_choice_composes(root: str, group: str, choice: str, composed: Cal
 def test_every_file_is_reachable(file: Path) -> None:
     """A root, a choice of some root's group, or a file with a schema of its own."""
     parent = str(file.parent)
-    reachable = {group.split("@")[0] for _, group, _ in CHOICES} | set(SCHEMAS) | {".", "hydra"}
+    reachable = {group.split("@")[0] for _, group, _ in CHOICES} | set(SCHEMAS) | {".", "hydra", "predictors/property"}
     assert parent in reachable, f"no root selects from {parent}"
 
 
@@ -86,6 +88,18 @@ def test_file_is_accepted_by_its_dataclass(file: Path) -> None:
     assert isinstance(build(wanted, values), wanted)
 
 
+@pytest.mark.parametrize("file", sorted((config_dir() / "experiment").glob("predictor_*.yaml")), ids=lambda p: p.stem)
+def test_a_predictor_is_trained_by_an_experiment_of_its_own(file: Path) -> None:
+    """It is a root, and its keys are those of its task's dataclass; composed on `train` (a Hydra sweep) it means the same."""
+    root, rest = root_of("train", [f"experiment={file.stem}", "seed=3"])
+    assert (root, rest) == (f"experiment/{file.stem}", ["seed=3"])
+    _, config = prepare_task(compose(root, rest))
+    _, swept = prepare_task(compose("train", [f"experiment={file.stem}", "seed=3"]), ignore=map(str, compose("train")))
+    assert config == swept
+    with pytest.raises(ConfigError):
+        compose(root, ["optimiser.learning_rate=1"])
+
+
 @pytest.mark.parametrize("overrides", [[f"{group}={choice}"] for root, group, choice in CHOICES if root == "train"], ids=str)
 def test_train_nodes_are_accepted_by_their_dataclasses(overrides: list[str], composed: Callable) -> None:
     config = composed("train", *overrides)
@@ -97,10 +111,14 @@ def test_train_nodes_are_accepted_by_their_dataclasses(overrides: list[str], com
     "choice", [choice for root, group, choice in CHOICES if (root, group) == ("verify", "verification/engine")]
 )
 def test_engine_loads_and_passes_its_known_answer_test(choice: str, composed: Callable) -> None:
+    """Those that come with the project load; the others load as well or say what to install."""
     from sse_diffusion.verification.potential import load_potential
 
-    engine = load_potential(composed("verify", f"verification/engine={choice}").verification.engine)
-    assert engine.info.name
+    node = composed("verify", f"verification/engine={choice}").verification.engine
+    try:
+        assert load_potential(node).info.name
+    except SSEError as error:
+        assert choice not in ("chgnet", "ase") and "pip install" in error.hint
 
 
 @pytest.mark.parametrize("choice", ["cpu", "ddp", "gpu"])

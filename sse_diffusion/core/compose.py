@@ -39,6 +39,20 @@ def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
         raise _explain(verb, list(overrides), error) from error
 
 
+def root_of(verb: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
+    """The root configuration of a call and the overrides that are left.
+
+    An experiment that names a ``task`` of its own (configs/experiment/predictor_*.yaml) is a root: options of the verb's root
+    that mean nothing to it are refused.
+    """
+    for i, override in enumerate(overrides):
+        group, _, name = override.partition("=")
+        file = config_dir() / "experiment" / f"{name}.yaml"
+        if group == file.parent.name and file.is_file() and re.search("(?m)^task:", file.read_text(encoding="utf-8")):
+            return f"{group}/{name}", [*overrides[:i], *overrides[i + 1 :]]
+    return verb, list(overrides)
+
+
 def require_filled(verb: str, config: DictConfig) -> None:
     """Raise when a mandatory value (``???`` in the YAML) was not given.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -32,15 +33,19 @@ def is_searchable(structure: Structure, symprec: float) -> bool:
 
     Symmetry libraries run away in memory or crash on cells that fail this.
     """
-    lattice = np.asarray(structure.lattice.matrix)
-    if not (np.isfinite(lattice).all() and np.isfinite(structure.frac_coords).all()) or np.abs(lattice).max() > MAX_EDGE_A:
-        return False
-    volume = abs(np.linalg.det(lattice))
-    areas = [np.linalg.norm(np.cross(lattice[i - 2], lattice[i - 1])) for i in range(3)]
-    if volume < 1.0 or volume / max(areas) < MIN_PLANE_SPACING_A:
+    if not is_searchable_cell(structure.lattice.matrix) or not np.isfinite(structure.frac_coords).all():
         return False
     distances = structure.distance_matrix[np.triu_indices(len(structure), 1)]
     return bool(distances.min(initial=np.inf) > max(2 * symprec, 0.05))
+
+
+def is_searchable_cell(lattice_A: NDArray[np.float64]) -> bool:
+    """Whether a cell (3, 3) of row vectors in Angstrom is finite, not flat and not endless: one half of :func:`is_searchable`."""
+    if not np.isfinite(lattice_A).all() or np.abs(lattice_A).max() > MAX_EDGE_A:
+        return False
+    volume = abs(np.linalg.det(lattice_A))
+    areas = [np.linalg.norm(np.cross(lattice_A[i - 2], lattice_A[i - 1])) for i in range(3)]
+    return bool(volume >= 1.0 and volume / max(areas) >= MIN_PLANE_SPACING_A)
 
 
 def find_symmetry(structure: Structure, symprec: float) -> FoundSymmetry:

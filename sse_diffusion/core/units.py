@@ -11,6 +11,9 @@ GPa_PER_eV_PER_A3 = 160.21766208
 eV_PER_A3_PER_GPa = 1.0 / GPa_PER_eV_PER_A3
 """1 GPa in eV/Angstrom^3."""
 
+ELEMENTARY_CHARGE_C = 1.602176634e-19
+"""Elementary charge, coulomb."""
+
 CM2_PER_S_PER_A2_PER_PS = 1.0e-4
 """1 Angstrom^2/ps in cm^2/s."""
 

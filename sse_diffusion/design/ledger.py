@@ -43,11 +43,23 @@ def write_ledger(members: Sequence[Member], out: Path, provenance: Mapping[str, 
 
 def query_keys(member: Member) -> dict[str, Any]:
     """Numbers, booleans and words that `ase db ledger.db 'md_mobile=1'` can select by; missing ones are left out."""
-    pairs: dict[str, Any] = {"candidate": member.id, "reduced_formula": member.candidate.structure.composition.reduced_formula}
+    formula = member.candidate.structure.composition.reduced_formula
+    pairs: dict[str, Any] = {"candidate": query_text(member.id), "reduced_formula": query_text(formula)}
     pairs |= {"spacegroup_asked": member.candidate.space_group, "stopped_at": member.stopped_at or "passed"}
     if member.reason:
-        pairs["reason"] = f"{member.reason} "  # ASE refuses text that looks like a number; a blank makes it text
+        pairs["reason"] = query_text(member.reason)
     for key, value in member.values.items():
         if isinstance(value, bool | int | float) and value == value:
             pairs[key] = value
     return pairs
+
+
+def query_text(text: str) -> str:
+    """The text as ASE's database takes it: what reads as a number or truth value (``001``, ``NaN``) begins with ``_``."""
+    if text.lower() in ("true", "false"):
+        return f"_{text}"
+    try:
+        float(text)
+    except ValueError:
+        return text
+    return f"_{text}"

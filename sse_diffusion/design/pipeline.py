@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from sse_diffusion.core.atomic_files import read_json, write_json_atomically
 from sse_diffusion.core.config import build, plain
 from sse_diffusion.core.errors import ConfigError, OutputError
 from sse_diffusion.core.provenance import git_commit, hash_of_config, package_versions
+from sse_diffusion.core.replay import replay_command
 from sse_diffusion.core.threads import set_threads
 from sse_diffusion.design import outputs
 from sse_diffusion.design.ledger import write_ledger
@@ -24,7 +26,8 @@ from sse_diffusion.thermo.request import Request, parse_request
 from sse_diffusion.verification.funnel import FunnelConfig, FunnelReport, build_stages, run_funnel
 from sse_diffusion.verification.funnel_records import funnel_counts
 from sse_diffusion.verification.stage import FunnelContext
-from sse_diffusion.verification.verify import engine_and_hull
+from sse_diffusion.verification.verify import engine_and_hull, executor_and_budget
+from sse_diffusion.verification.verify_records import data_versions
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -61,8 +64,12 @@ def run_design(cfg: DictConfig, proposer: Proposer | None = None) -> int:
     stages = build_stages(build(FunnelConfig, values["verification"]["funnel"]))
     context = make_context(values, request, out)
     proposals = propose(proposer, request, int(cfg.n), int(cfg.seed), out, bool(cfg.overwrite))
-    session = Session(out, values, request, proposals, proposer.identity()["checkpoint_sha256"], context, started)
-    report = run_funnel(proposals.candidates, stages, context, after_stage=session.write)
+    session = Session(
+        out, values, request, proposals, proposer.identity()["checkpoint_sha256"], context, started, replay_command("design", cfg)
+    )
+    executor, budget = executor_and_budget(values, len(proposals.candidates))
+    report = run_funnel(proposals.candidates, stages, context, session.write, executor, budget)
+    write_json_atomically(out / "budget.json", budget.report())
     session.finish(report)
     return 0
 
@@ -127,15 +134,16 @@ def _add_predictor(context: FunnelContext, values: dict[str, Any]) -> None:
     if not folder:
         return
 
-    def load() -> CompositionStability:
-        """The predictor; its weights are read here."""
-        from sse_diffusion.predictors.stability import CompositionStability
-
-        return CompositionStability.load(folder)
-
     record = read_json(Path(folder) / "config.json")
-    context.predictor_loader = load
+    context.predictor_loader = partial(_load_predictor, folder)
     context.predictor_id = hash_of_config(record if isinstance(record, dict) else {"folder": str(folder)})
+
+
+def _load_predictor(folder: Path | str) -> CompositionStability:
+    """The predictor; its weights are read here. At module level, so that workers of the funnel can be sent its name."""
+    from sse_diffusion.predictors.stability import CompositionStability
+
+    return CompositionStability.load(folder)
 
 
 @dataclass
@@ -150,6 +158,7 @@ class Session:
         checkpoint_sha256: of the weights.
         context: the funnel's context.
         started: ``time.monotonic()`` at the start.
+        replay: the command that asks the same again.
     """
 
     out: Path
@@ -159,6 +168,7 @@ class Session:
     checkpoint_sha256: str
     context: FunnelContext
     started: float
+    replay: str
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     before: dict[str, Any] = field(init=False)
     earlier: list[dict[str, Any]] = field(init=False)
@@ -184,7 +194,7 @@ class Session:
         summary = self.summary(report, {})
         outputs.write_summary(self.out, summary)
         outputs.write_readme(self.out, self._protocol(summary, limit))
-        names = ("commit", "config_hash", "checkpoint_sha256", "seed", "engine", "versions", "conditions")
+        names = ("commit", "config_hash", "checkpoint_sha256", "seed", "engine", "versions", "data", "conditions", "replay")
         write_ledger(report.members, self.out, {name: summary[name] for name in names})
         self._page()
         outputs.write_summary(self.out, self.summary(report, {"report": round(time.monotonic() - writing, 2)}))
@@ -212,13 +222,15 @@ class Session:
             "conditions": self.values["ask"],
             "engine": self._engine(),
             "hull": str(self.values["hull"]),
+            "data": data_versions(self.context),
+            "replay": self.replay,
             "commit": self.commit,
         }
 
     def _engine(self) -> dict[str, Any]:
         """What the engine says of itself; a resumed run that needed none keeps what was written before."""
-        if "potential" in vars(self.context):
-            return {**self.context.potential.info.to_dict(), "id": self.context.engine_id}
+        if self.context.engine_info is not None:
+            return {**self.context.engine_info.to_dict(), "id": self.context.engine_id}
         engine = self.before.get("engine")
         if isinstance(engine, dict) and engine.get("id") == self.context.engine_id:
             return engine

@@ -20,7 +20,7 @@ from sse_diffusion.predictors.ensemble import EnsembleMLP, mixture
 from sse_diffusion.predictors.features import FEATURE_NAMES, MAX_Z, composition_features, element_table
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    from pymatgen.core import Composition, Structure
 
 VERSION = 1
 MIN_COMPOSITIONS_PER_ELEMENT = 10
@@ -127,14 +127,14 @@ class CompositionPredictor:
         return cls(model, config, Calibration())
 
     @classmethod
-    def load(cls, folder: str | Path | None = None) -> Self:
+    def load(cls, checkpoint: str | Path | None = None) -> Self:
         """Read a checkpoint folder; by default the one that ships with the package.
 
         Raises:
             CheckpointError: missing, truncated, altered, of another kind or version, or trained on other features.
         """
-        checkpoint = load_checkpoint(cls.kind if folder is None else folder, cls.kind, VERSION)
-        folder, record, tensors = checkpoint.path, checkpoint.config, dict(checkpoint.tensors)
+        read = load_checkpoint(cls.kind if checkpoint is None else checkpoint, cls.kind, VERSION)
+        folder, record, tensors = read.path, read.config, dict(read.tensors)
         if record.get("features") != list(FEATURE_NAMES) or record.get("targets") != [t.name for t in cls.targets]:
             raise CheckpointError(f"{folder} was trained on other features or targets", "train it again with this release")
         try:
@@ -145,7 +145,7 @@ class CompositionPredictor:
             model.load_state_dict(tensors)
         except (KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{folder} is incomplete: {error}", "copy or train the checkpoint again") from error
-        return cls(model, shape, calibration, table, checkpoint.sha256)
+        return cls(model, shape, calibration, table, read.sha256)
 
     def save(self, folder: str | Path, training: Mapping[str, Any] | None = None) -> None:
         """Write the checkpoint (about 1.4 MB); ``training`` is recorded beside the model's shape."""
@@ -159,8 +159,8 @@ class CompositionPredictor:
         }
         save_checkpoint(folder, self.kind, VERSION, record, tensors)
 
-    def predict(self, structures: Sequence[Structure]) -> list[Quantity]:
-        """The first target of each crystal; ``provenance["signed_value"]`` is the value before it is cut at the floor."""
+    def predict(self, structures: Sequence[Structure | Composition]) -> list[Quantity]:
+        """The first target of each crystal or composition; ``provenance["signed_value"]``: before it is cut at the floor."""
         return self.quantities(structures, self.targets[0])
 
     def distributions(self, compositions: Sequence[Mapping[int, float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -172,7 +172,7 @@ class CompositionPredictor:
             mean, deviation = mixture(*self.model(features))
         return mean.double().numpy(), deviation.double().numpy()
 
-    def quantities(self, structures: Sequence[Structure], target: Target) -> list[Quantity]:
+    def quantities(self, structures: Sequence[Structure | Composition], target: Target) -> list[Quantity]:
         """``target`` of each crystal."""
         parsed = [_composition(structure) for structure in structures]
         readable = {i: composition for i, composition in enumerate(parsed) if not isinstance(composition, str)}
@@ -216,12 +216,12 @@ def symbol_of(z: int) -> str:
     return Element.from_Z(z).symbol
 
 
-def _composition(structure: Structure) -> dict[int, float] | str:
+def _composition(structure: Structure | Composition) -> dict[int, float] | str:
     """Counts by atomic number, or the reason why there are none."""
     from pymatgen.core.periodic_table import Element
 
     counts: dict[int, float] = {}
-    for species, amount in structure.composition.items():
+    for species, amount in getattr(structure, "composition", structure).items():
         z = getattr(species, "Z", 0)
         if not Element.is_valid_symbol(getattr(species, "symbol", "")) or not 1 <= z <= MAX_Z:
             return f"{species} is not an element the predictor knows"

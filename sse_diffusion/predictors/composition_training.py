@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,8 +24,7 @@ from sse_diffusion.predictors.composition_data import LabelledCompositions
 from sse_diffusion.predictors.composition_scores import misses, score_target, truth
 from sse_diffusion.predictors.ensemble import laplace_nll
 from sse_diffusion.predictors.features import composition_features
-
-log = logging.getLogger(__name__)
+from sse_diffusion.predictors.tracking import Tracker, track
 
 CALIBRATION_FOLD, TEST_FOLD = 0, 1
 PROPERTIES = {
@@ -51,6 +49,7 @@ class CompositionTrainConfig:
         seed: of weights and batches.
         threads: torch threads.
         progress: show the progress bar.
+        wandb: offline, online or disabled.
     """
 
     property: str
@@ -70,6 +69,7 @@ class CompositionTrainConfig:
     seed: int = 0
     threads: int = 1
     progress: bool = True
+    wandb: str = "offline"
 
     def __post_init__(self) -> None:
         """Refuse unknown properties, and folds that leave nothing to train on."""
@@ -119,18 +119,20 @@ def train_composition(config: CompositionTrainConfig) -> dict[str, Any]:
     train, held, test = rows.take(fold > TEST_FOLD), rows.take(fold == CALIBRATION_FOLD), rows.take(fold == TEST_FOLD)
     if not (len(train) and len(held) and len(test)):
         raise ConfigError("a fold is empty", "use more data or fewer folds")
-    predictor = fit(recipe.predictor, train, config)
-    predictor.calibration = calibrate(predictor, held, train)
-    choices = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "progress")}
+    choices = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "progress", "wandb")}
     choices |= {k: Path(choices[k]).name for k in ("structures", "energies", "decomposition")}
+    with track(config.out, choices, config.wandb) as tracker:
+        predictor = fit(recipe.predictor, train, config, tracker)
+        predictor.calibration = calibrate(predictor, held, train)
+        scores = {"val": score(predictor, val, recipe), "test_new_systems": score(predictor, test, recipe)}
+        tracker.log(scores)
     predictor.save(config.out, choices)
     weights = Path(config.out) / "weights.safetensors"
     metrics = {
         "protocol": recipe.protocol,
-        "command": f"python scripts/train_predictor.py {recipe.predictor.kind}",
+        "command": f"sse train experiment=predictor_{recipe.predictor.kind}",
         "rows": {"train": len(train), "calibration": len(held), "val": len(val), "test_new_systems": len(test)},
-        "val": score(predictor, val, recipe),
-        "test_new_systems": score(predictor, test, recipe),
+        **scores,
         "weights_sha256": sha256_of_file(weights),
         "weights_bytes": weights.stat().st_size,
         "seconds": round(time.perf_counter() - started, 1),
@@ -140,7 +142,9 @@ def train_composition(config: CompositionTrainConfig) -> dict[str, Any]:
     return metrics
 
 
-def fit(kind: type[CompositionPredictor], train: LabelledCompositions, config: CompositionTrainConfig) -> CompositionPredictor:
+def fit(
+    kind: type[CompositionPredictor], train: LabelledCompositions, config: CompositionTrainConfig, tracker: Tracker
+) -> CompositionPredictor:
     """Maximise the likelihood of the labels; every member sees its own order of batches."""
     shape = CompositionModelConfig(width=config.width, depth=config.depth, members=config.members)
     predictor = kind.untrained(shape, config.seed)
@@ -165,7 +169,7 @@ def fit(kind: type[CompositionPredictor], train: LabelledCompositions, config: C
             loss.backward()
             optimiser.step()
             schedule.step()
-        log.debug("loss %.4f", loss.item() / config.members)
+        tracker.log({"train/nll": loss.item() / config.members})
     model.eval()
     return predictor
 

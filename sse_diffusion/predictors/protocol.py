@@ -18,6 +18,10 @@ class Predictor(Protocol):
     ``uncertainty`` of each returned quantity is the calibrated half-width of the central 68 % interval;
     ``provenance["interval_95"]`` holds the calibrated 95 % interval. A crystal outside the training domain is answered
     with status ``unconverged``, a wide interval and the reason; one that cannot be read, with status ``failed``.
+    ``provenance["domain_percentile"]``, where given: share of the training materials that were closer to the others.
+
+    A pymatgen ``Composition`` may stand for a crystal of unknown structure; a predictor that needs the structure answers
+    ``failed``. Register a predictor by a file in configs/predictors/property (docs/add_a_property.md).
     """
 
     name: str

@@ -76,6 +76,8 @@ def _facts(row: dict[str, str], record: dict[str, Any] | None) -> list[tuple[str
         ("Gibbs energy above hull, at T and P asked", f"{fixed(gibbs)} eV/atom" if math.isfinite(gibbs) else ""),
         ("Predicted before relaxing", shown if math.isfinite(predicted) else ""),
         ("Decomposes into", row.get("decomposition") or ""),
+        ("Electrochemical window, hull of the phases", _window(row)),
+        ("With the ion's metal", row.get("reaction_metal") or ""),
         ("Space group", row.get("space_group_found") or row.get("space_group")),
         ("Atoms per primitive cell", row.get("n_atoms")),
         ("Volume", f"{volume:.1f} Å³/atom" if math.isfinite(volume) else ""),
@@ -83,6 +85,12 @@ def _facts(row: dict[str, str], record: dict[str, Any] | None) -> list[tuple[str
         ("Surprisal", fixed(number(row.get("surprisal")), 2, "nats per orbit") if row.get("surprisal") else ""),
     ]
     return pairs + _md_facts(row, record)
+
+
+def _window(row: dict[str, str]) -> str:
+    """Reduction to oxidation limit; empty without both."""
+    lower, upper = number(row.get("reduction_limit_V")), number(row.get("oxidation_limit_V"))
+    return f"{lower:.2f} to {upper:.2f} V" if math.isfinite(lower) and math.isfinite(upper) else ""
 
 
 def _relaxation(row: dict[str, str]) -> str:

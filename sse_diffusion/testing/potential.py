@@ -23,6 +23,10 @@ class PotentialConformance:
     energy_tolerance_eV_per_atom = 1e-5
     step_A = 0.01
     strain_step = 2e-3
+    nve_drift_eV_per_atom_ps = 1e-3
+    nve_fs, nve_temperature_K, nve_steps = 1.0, 300.0, 200
+    known_eV_per_atom: ClassVar[dict[str, float]] = {}
+    """Static energies of salts (``engines.known_answer``) that the engine must give; empty skips the test."""
     _engine: ClassVar[Potential]
 
     def make_potential(self) -> Potential:
@@ -101,6 +105,35 @@ class PotentialConformance:
         assert abs(atoms.get_potential_energy() - result.energy_eV) < self.energy_tolerance_eV_per_atom * len(atoms)
         assert np.allclose(atoms.get_forces(), result.forces_eV_per_A, atol=1e-5)
         assert np.allclose(atoms.get_stress(voigt=False), result.stress_eV_per_A3, atol=1e-6)
+
+    def test_nve_conserves_energy(self) -> None:
+        """Velocity Verlet: the slope of the total energy over time, per atom, stays below the limit (1 meV/atom/ps)."""
+        from ase import units
+        from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+        from ase.md.verlet import VelocityVerlet
+
+        atoms = self.make_atoms()
+        MaxwellBoltzmannDistribution(atoms, temperature_K=self.nve_temperature_K, rng=np.random.default_rng(4))
+        atoms.calc = self._potential().calculator()
+        dynamics = VelocityVerlet(atoms, timestep=self.nve_fs * units.fs)
+        energies = [atoms.get_total_energy() for _ in dynamics.irun(self.nve_steps)]
+        times_ps = 1e-3 * self.nve_fs * np.arange(len(energies))
+        drift = float(np.polyfit(times_ps, np.array(energies) / len(atoms), 1)[0])
+        assert abs(drift) <= self.nve_drift_eV_per_atom_ps
+        assert np.ptp(energies) / len(atoms) < 0.05, "the total energy jumps"
+
+    def test_known_energies_and_refusal(self) -> None:
+        """Known answers are met, and an engine whose energies are off by 20 meV/atom is refused."""
+        import pytest
+
+        from sse_diffusion.core.errors import EngineError
+        from sse_diffusion.verification.engines import known_answer
+
+        if not self.known_eV_per_atom:
+            pytest.skip("no known energies given")
+        known_answer.check(self._potential(), self.known_eV_per_atom)
+        with pytest.raises(EngineError, match="known-answer"):
+            known_answer.check(self._potential(), {f: e + 0.02 for f, e in self.known_eV_per_atom.items()})
 
     @classmethod
     def _potential(cls) -> Potential:

@@ -192,6 +192,10 @@ class ReferenceHull:
             self._diagrams[key] = PhaseDiagram(self._reference_entries(key))
         return self._diagrams[key]
 
+    def entries(self, elements: Iterable[str], temperature_K: float | None = None, pressure_GPa: float = 0.0) -> list[PDEntry]:
+        """Lowest phase of each formula within a chemical system of any size; energies as in :meth:`phase_diagram`."""
+        return list(self._reference_entries(_key(elements, temperature_K, pressure_GPa)))
+
     def _reference_entries(self, key: StatePoint) -> list[PDEntry]:
         """Lowest phase of each formula within a chemical system, at one state point (cached)."""
         from pymatgen.analysis.phase_diagram import PDEntry

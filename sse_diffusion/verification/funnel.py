@@ -12,16 +12,18 @@ is computed becomes its reason; the others go on.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sse_diffusion.core.atomic_files import read_json, standard_json, write_json_atomically
-from sse_diffusion.core.errors import ConfigError, OutputError, SSEError
+from sse_diffusion.core.errors import ConfigError, OutputError
 from sse_diffusion.core.provenance import hash_of_config
-from sse_diffusion.verification.stage import BUDGET_FIELDS, FunnelContext, Member, Stage, StageOutcome, StageResult
+from sse_diffusion.verification.budget import Budget, BudgetConfig
+from sse_diffusion.verification.executors.serial import SerialExecutor
+from sse_diffusion.verification.executors.task import Executor, Job, Task, read_result
+from sse_diffusion.verification.stage import BUDGET_FIELDS, FunnelContext, Member, Stage, StageResult, rank
 from sse_diffusion.verification.structure_files import structure_hash
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ STAGES: dict[str, str] = {
     "static": "sse_diffusion.verification.stages.energies:StaticStage",
     "relax": "sse_diffusion.verification.stages.energies:RelaxStage",
     "hull": "sse_diffusion.verification.stages.energies:HullStage",
+    "window": "sse_diffusion.verification.stages.window:WindowStage",
     "md_gate": "sse_diffusion.verification.stages.dynamics:MDGateStage",
+    "transport": "sse_diffusion.verification.stages.dynamics:TransportStage",
 }
 """Stage name -> ``module:class``. A plug-in names its own class in YAML: ``stages.<name>.implementation: my_module:MyStage``."""
 
@@ -107,6 +111,8 @@ def run_funnel(
     stages: Sequence[Stage],
     context: FunnelContext,
     after_stage: Callable[[FunnelReport], None] | None = None,
+    executor: Executor | None = None,
+    budget: Budget | None = None,
 ) -> FunnelReport:
     """Send candidates through the stages.
 
@@ -115,6 +121,8 @@ def run_funnel(
         stages: from :func:`build_stages`.
         context: state point, engine, hull, output folder.
         after_stage: called with the report so far after each stage (to write tables that survive a kill).
+        executor: where the dear stages are computed; in this process by default. Its workers are ended on return.
+        budget: time that the call may take, and the books; no limit by default.
 
     Raises:
         ConfigError: two candidates share an id, or an id cannot be a file name.
@@ -123,16 +131,39 @@ def run_funnel(
     """
     members = [Member(candidate, candidate.structure) for candidate in candidates]
     _check_ids(members)
+    place = executor or SerialExecutor()
+    run = _Run(context, place, budget or Budget(BudgetConfig()))
+    run.budget.forecast(stages, members, context)
+    with _alone_in(context.out_dir):
+        try:
+            return _run_stages(members, stages, run, after_stage)
+        finally:
+            place.close()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all stages of one call share."""
+
+    context: FunnelContext
+    executor: Executor
+    budget: Budget
+
+
+def _run_stages(
+    members: list[Member], stages: Sequence[Stage], run: _Run, after_stage: Callable[[FunnelReport], None] | None
+) -> FunnelReport:
+    """All stages, in order."""
     seconds: dict[str, float] = {}
     report = FunnelReport(members, seconds, ())
-    for stage in stages:
+    for number, stage in enumerate(stages):
         alive = [member for member in members if member.alive]
-        left_out = stage.select(alive, context)
+        left_out = stage.select(alive, run.context)
         for member in alive:
             if member.id in left_out:
                 member.stop(stage.name, left_out[member.id])
         entering = [m for m in members if m.alive or stage.config.everyone]
-        seconds[stage.name] = _run_stage(stage, entering, context)
+        seconds[stage.name] = _run_stage(stage, stages[number + 1 :], entering, run)
         logger.info("%s: %d in, %d left out, %d go on", stage.name, len(alive), len(left_out), sum(m.alive for m in members))
         report = FunnelReport(members, seconds, (*report.stage_names, stage.name))
         if after_stage is not None:
@@ -140,63 +171,68 @@ def run_funnel(
     return report
 
 
-def _run_stage(stage: Stage, members: list[Member], context: FunnelContext) -> float:
+def _run_stage(stage: Stage, later: Sequence[Stage], members: list[Member], run: _Run) -> float:
     """Read or compute the result of every member; returns the computing time over all sessions."""
     from tqdm import tqdm
 
-    keys = _keys(stage, members, context)
-    folder = context.out_dir / "stages" / stage.name
-    missing: list[Member] = []
-    spent = 0.0
-    for member in members:
-        result = _read_result(folder / f"{member.id}.json", keys[member.id])
-        if result is None:
-            missing.append(member)
-        else:
-            spent += result.seconds
-            member.accept(result, stage.config.gate)
+    context, budget = run.context, run.budget
+    ranked = rank(members, stage.config.rank_by)  # so that time is spent on the best
+    missing, spent = _read_results(stage, ranked, run)
+    if stage.config.rank_by:
+        too_dear = budget.too_dear(stage, later, ranked, {m.id for m in ranked} - {t.id for t in missing}, context)
+        for task in missing:
+            if task.id in too_dear:
+                task.member.stop(stage.name, too_dear[task.id])
+        missing = [task for task in missing if task.id not in too_dear]
     if not missing:
         return spent
-    started = time.monotonic()
-    stage.prepare(missing, members, context)
-    preparing = time.monotonic() - started
-    budget = stage.config.max_seconds
-    for member in tqdm(missing, desc=stage.name, unit="crystal", disable=len(missing) < 2, leave=False):
-        if budget is not None and spent >= budget:
-            member.stop(stage.name, f"the stage's time budget of {budget:g} s was spent on candidates before this one")
-            continue
-        result = _compute(stage, member, context, keys[member.id])
-        write_json_atomically(folder / f"{member.id}.json", result.to_dict())
-        spent += result.seconds
-        # read back what was written, so that a first run and a resumed one work on the same digits
-        member.accept(StageResult.from_dict(standard_json(result.to_dict())), stage.config.gate)
-    return spent + preparing
+
+    def handed_out() -> Iterator[Task]:
+        """The missing ones, as long as there is time."""
+        for task in missing:
+            reason = budget.too_late(stage, task.member, context)
+            if stage.config.max_seconds is not None and spent >= stage.config.max_seconds:
+                reason = f"the stage's time budget of {stage.config.max_seconds:g} s was spent on candidates before this one"
+            if reason:
+                task.member.stop(stage.name, reason)
+                bar.update()
+            else:
+                yield task
+
+    place = run.executor if stage.in_workers and run.executor.workers > 1 and len(missing) > 1 else SerialExecutor()
+    job = Job(stage, context, [task.member for task in missing], members)
+    with tqdm(total=len(missing), desc=stage.name, unit="crystal", disable=len(missing) < 2, leave=False) as bar:
+        for task, result in place.run(job, handed_out()):
+            if isinstance(result, str):
+                task.member.stop(stage.name, result)
+            else:
+                spent += result.seconds
+                _accept(stage, task.member, result, run, now=True)
+            bar.update()
+    return spent + place.preparing_s
 
 
-def _compute(stage: Stage, member: Member, context: FunnelContext, key: str) -> StageResult:
-    """One candidate; whatever goes wrong is its reason and stays with it."""
-    started = time.monotonic()
-    try:
-        outcome = stage.evaluate(member, context)
-    except OutputError:
-        raise
-    except SSEError as error:
-        outcome = StageOutcome(False, {}, error.message)
-    # a crystal made by a model can upset any library in any way; the run must not end for it, and the reason is kept
-    except Exception as error:
-        logger.warning("%s: %s failed", stage.name, member.id, exc_info=True)
-        outcome = StageOutcome(False, {}, f"{type(error).__name__}: {str(error)[:300]}")
-    structure = None if outcome.structure is None else outcome.structure.as_dict()
-    return StageResult(
-        id=member.id,
-        stage=stage.name,
-        key=key,
-        passed=outcome.passed,
-        reason=outcome.reason,
-        values=outcome.values,
-        seconds=round(time.monotonic() - started, 4),
-        structure=structure,
-    )
+def _read_results(stage: Stage, members: list[Member], run: _Run) -> tuple[list[Task], float]:
+    """Take over the results that are there; the tasks that are left, and the computing time of those that are not."""
+    keys = _keys(stage, members, run.context)
+    folder = run.context.out_dir / "stages" / stage.name
+    missing: list[Task] = []
+    spent = 0.0
+    for member in members:
+        task = Task(member, keys[member.id], folder / f"{member.id}.json")
+        result = read_result(task.path, task.key)
+        if result is None:
+            missing.append(task)
+        else:
+            spent += result.seconds
+            _accept(stage, member, result, run, now=False)
+    return missing, spent
+
+
+def _accept(stage: Stage, member: Member, result: StageResult, run: _Run, now: bool) -> None:
+    """Enter a result in the books and in the member."""
+    run.budget.learn(stage, member, run.context, result, now)
+    member.accept(result, stage.config.gate)
 
 
 def _keys(stage: Stage, members: list[Member], context: FunnelContext) -> dict[str, str]:
@@ -209,15 +245,32 @@ def _keys(stage: Stage, members: list[Member], context: FunnelContext) -> dict[s
     }
 
 
-def _read_result(path: Path, key: str) -> StageResult | None:
-    """The stored result when it belongs to ``key``; ``None`` otherwise."""
-    record = read_json(path)
-    if not isinstance(record, dict) or record.get("key") != key:
-        return None
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the run folder, so that a second run on it does not compute everything twice; freed when this process ends.
+
+    Raises:
+        OutputError: another process holds it, or the folder cannot be made.
+    """
     try:
-        return StageResult.from_dict(record)
-    except (KeyError, TypeError):
-        return None
+        import fcntl
+    except ImportError:  # Windows: two runs on one folder are then the user's business
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror}", "choose a folder that you can write") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            hint = "wait for it, or choose another folder with out=DIR"
+            raise OutputError(f"another process is at work in {folder}", hint) from error
+        except OSError:
+            logger.debug("%s: this file system has no locks", folder)
+        yield
 
 
 def _check_ids(members: Sequence[Member]) -> None:

@@ -28,6 +28,7 @@ from sse_diffusion.verification.hull_static import (
     element_phases,
     evaluate_static,
     near_hull_phases,
+    static_order,
     static_rows,
     static_shift,
 )
@@ -103,18 +104,20 @@ def build_table(cfg: Any) -> dict[str, Any]:
 
 
 def _compute(config: HullTableConfig, engine: Any) -> list[dict[str, Any]]:
-    """Relax what has no record yet; with ``chemistry=all`` also the elements, a random sample, and the static energies."""
+    """Relax what has no record yet (with ``chemistry=all`` also elements and a random sample), then the static energies."""
     from sse_diffusion.verification.potential import load_potential
 
     crystals, potential = read_crystal_table(config.structures_path), load_potential(engine)
     phases = fact_phases() + select_phases(crystals, config.e_above_hull_passes, config.max_sites)
     records = relax_phases(phases[: config.limit or None], potential, config)
+    above = max(config.e_above_hull_passes)
     if config.chemistry == "all":
-        above = max(config.e_above_hull_passes)
         check = check_phases(crystals, above, config.max_sites, config.check_count) + element_phases(config.elements_path)
         relax_phases(check[: config.limit or None], potential, replace(config, results_path=config.check_path))
-        near = near_hull_phases(crystals, above, MAX_STATIC_SITES)
-        evaluate_static(near[: config.limit or None], potential, config.static_path)
+    if not config.static_path:
+        return records
+    near = [p for p in near_hull_phases(crystals, above, MAX_STATIC_SITES) if config.covers(p.symbols)]
+    evaluate_static(static_order(near, {r["id"] for r in records})[: config.limit or None], potential, config.static_path)
     return records
 
 
@@ -124,7 +127,7 @@ def merge(records: list[dict[str, Any]], config: HullTableConfig) -> tuple[list[
     Raises:
         DataError: no usable record, or records of several energy schemes.
     """
-    usable = [r for r in records if r["energy_eV_per_atom"] is not None]
+    usable = [r for r in records if r["energy_eV_per_atom"] is not None and config.covers(_fractions(r["formula"]))]
     schemes = {r["energy_scheme"] for r in usable}
     if len(schemes) != 1:
         raise DataError(f"records of {len(schemes)} energy schemes in {config.results_path}", "one results file per engine")
@@ -133,7 +136,7 @@ def merge(records: list[dict[str, Any]], config: HullTableConfig) -> tuple[list[
     table = [_computed(record, scheme) for record in usable]
     heldout = _read_heldout(config.heldout_path, scheme, config.covers)
     table += heldout
-    static = read_records(config.static_path) if config.chemistry == "all" else []
+    static = [r for r in read_records(config.static_path) if config.covers(_fractions(r["formula"]))]
     relaxed = {phase.id: phase.energy_eV_per_atom for phase in table if phase.converged}
     table += static_rows([r for r in static if r["energy_scheme"] == scheme], relaxed, scheme)
     formation = {r["id"]: r["mp_formation_energy"] for r in usable + static} | {i: row[1] for i, row in dft.items()}
@@ -146,7 +149,7 @@ def merge(records: list[dict[str, Any]], config: HullTableConfig) -> tuple[list[
     summary = {
         "energy_scheme": scheme,
         "records": len(records),
-        "failed": len(records) - len(usable),
+        "failed": sum(r["energy_eV_per_atom"] is None for r in records),
         "unconverged": sum(not r["converged"] for r in usable),
         "counts": {s: sum(p.source == s for p in table + estimated) for s in ("computed", "heldout", "static", "estimated")},
         "overlap_heldout": overlap(table),

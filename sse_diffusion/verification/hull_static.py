@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,14 @@ import numpy as np
 
 from sse_diffusion.core.errors import DataError, OutputError
 from sse_diffusion.thermo.hull import ReferencePhase
-from sse_diffusion.verification.hull_table import Phase, chemistry_class, phase_of_row, read_records
+from sse_diffusion.verification.hull_table import (
+    CATHODE_METALS,
+    ELECTROLYTE_ELEMENTS,
+    Phase,
+    chemistry_class,
+    phase_of_row,
+    read_records,
+)
 from sse_diffusion.verification.single_point import static_energies
 
 if TYPE_CHECKING:
@@ -29,6 +36,8 @@ log = logging.getLogger(__name__)
 
 ELEMENT_PREFIX = "element-"
 BLOCK = 50
+SHIFT_PHASES = 300
+"""Relaxed phases whose static energy is computed as well, to measure what relaxing changes."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,21 @@ def near_hull_phases(frame: Any, above: float, max_sites: int) -> list[Phase]:
     """Every phase of the table within ``above`` eV/atom of the DFT hull, the most stable first."""
     near = frame[(frame.e_above_hull <= above) & (frame.nsites <= max_sites)].sort_values(["e_above_hull", "material_id"])
     return [phase_of_row(row) for row in near.itertuples()]
+
+
+def static_order(near: Sequence[Phase], relaxed: Container[str]) -> list[Phase]:
+    """Electrolytes and electrodes that were not relaxed, then relaxed phases for the shift, then the other chemistries.
+
+    Args:
+        near: the phases, the most stable first.
+        relaxed: ids that have a relaxed energy.
+    """
+    wanted = ELECTROLYTE_ELEMENTS | CATHODE_METALS
+    new = [phase for phase in near if phase.id not in relaxed]
+    again = [phase for phase in near if phase.id in relaxed][:SHIFT_PHASES]
+    inside = [phase.symbols <= wanted for phase in new]
+    ours = [phase for phase, ok in zip(new, inside, strict=True) if ok]
+    return [*ours, *again, *(phase for phase, ok in zip(new, inside, strict=True) if not ok)]
 
 
 def check_phases(frame: Any, above: float, max_sites: int, count: int, elements: int = 3) -> list[Phase]:

@@ -30,6 +30,8 @@ CORE_ELEMENTS = frozenset("Li S P Cl Br I O N F Y In Zr Si Ge".split())
 """Elements of the demonstration's question; their phases are computed first."""
 ELECTROLYTE_ELEMENTS = CORE_ELEMENTS | frozenset("Na K Mg Sn Al Ti La Ta Nb B Se C H".split())
 """Elements of common solid electrolytes, their electrodes and decomposition products."""
+CATHODE_METALS = frozenset("Fe Co Ni Mn".split())
+"""Transition metals of LiCoO2, LiFePO4 and NMC: only the table of every chemistry has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +47,12 @@ class HullTableConfig:
         results_path: JSON lines, one per phase; appended, so an interrupted run goes on.
         out_path: the merged table (CSV, ``.xz`` to compress).
         e_above_hull_passes: phases up to these DFT energies above hull (eV/atom), one pass after the other.
-        max_sites: larger cells are left out.
+        max_sites: larger cells are not relaxed; 0: only the published facts are relaxed, the table's phases get static energies.
         fmax_eV_per_A, max_steps: relaxation protocol.
         limit: at most this many phases (0 = all), for trials.
         chemistry: ``electrolytes`` (:data:`ELECTROLYTE_ELEMENTS`) or ``all``; ``all`` also uses the keys below.
         elements_path: JSON of element structures, see ``element_phases`` of hull_static; empty = none.
-        static_path: JSON lines of energies at the published geometry, of every phase within the last pass; appended.
+        static_path: JSON lines of energies at the published geometry, of phases within the last pass; appended; empty = none.
         check_path: JSON lines of the relaxed elements and of the random compounds that the static energies are checked on.
         check_count: how many such compounds.
     """
@@ -68,7 +70,7 @@ class HullTableConfig:
     limit: int = 0
     chemistry: Literal["electrolytes", "all"] = "electrolytes"
     elements_path: str = ""
-    static_path: str = "runs/hull/chgnet-0.3.0-static.jsonl"
+    static_path: str = ""
     check_path: str = "runs/hull/chgnet-0.3.0-outside.jsonl"
     check_count: int = 220
 
@@ -90,6 +92,11 @@ class Phase:
     structure: Structure
     e_above_hull: float = math.nan
     formation_energy: float = math.nan
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """Elements."""
+        return frozenset(self.structure.composition.chemical_system_set)
 
 
 def chemistry_class(elements: Iterable[str]) -> int | None:

@@ -18,7 +18,10 @@ from sse_diffusion.core.errors import ConfigError
 from sse_diffusion.core.provenance import hash_of_config
 from sse_diffusion.core.results import Quantity, Status
 from sse_diffusion.verification import msd as displacement
-from sse_diffusion.verification.nvt import NVTConfig, Trajectory, nearest_distance, run_nvt
+from sse_diffusion.verification.dynamics.config import DynamicsConfig
+from sse_diffusion.verification.dynamics.guards import MELTED, GuardConfig, neighbour_range
+from sse_diffusion.verification.dynamics.loop import WALL_CAP, run_dynamics
+from sse_diffusion.verification.dynamics.trajectory import Trajectory
 from sse_diffusion.verification.structure_files import structure_hash
 from sse_diffusion.verification.supercell import Supercell, compact_supercell
 
@@ -49,7 +52,7 @@ class MDGateConfig:
         hop_distance_A, hop_smoothing_ps: see :func:`sse_diffusion.verification.msd.count_hops`.
         framework_msd_max_A2: largest MSD of the framework at the same lag that still counts as solid.
         min_keep_ps: a run cut before this much was kept is not judged.
-        max_temperature_factor, min_distance_A: guards, see :class:`NVTConfig`.
+        max_temperature_factor, min_distance_A: guards, see :class:`GuardConfig`.
     """
 
     temperature_K: float = 1000.0
@@ -85,21 +88,25 @@ class MDGateConfig:
                 "md_gate.frame_every_fs is shorter than md_gate.timestep_fs", "store a frame every step or less often"
             )
 
-    def nvt(self) -> NVTConfig:
-        """The same protocol counted in steps."""
+    def dynamics(self) -> DynamicsConfig:
+        """The same protocol counted in steps; a framework that moved three times the gate's limit ends the run early."""
         frame_every = max(1, round(self.frame_every_fs / self.timestep_fs))
         to_frames = 1000.0 / (self.timestep_fs * frame_every)
-        return NVTConfig(
+        return DynamicsConfig(
             temperature_K=self.temperature_K,
             timestep_fs=self.timestep_fs,
             steps=max(1, round((self.drop_ps + self.keep_ps) * to_frames)) * frame_every,
             frame_every=frame_every,
-            block_steps=max(1, round(self.block_ps * to_frames)) * frame_every,
+            block_frames=max(1, round(self.block_ps * to_frames)),
             friction_per_ps=self.friction_per_ps,
+            seeds=(self.seed,),
             max_seconds=self.max_seconds,
-            max_temperature_factor=self.max_temperature_factor,
-            min_distance_A=self.min_distance_A,
-            seed=self.seed,
+            guards=GuardConfig(
+                max_temperature_factor=self.max_temperature_factor,
+                min_distance_A=self.min_distance_A,
+                framework_msd_A2=3.0 * self.framework_msd_max_A2,
+                framework_from_ps=self.drop_ps,
+            ),
         )
 
 
@@ -161,7 +168,7 @@ def md_gate(
 ) -> MDGateResult:
     """Run the gate on a relaxed crystal, or return the finished result in ``out_dir``.
 
-    ``out_dir`` gets ``md.json`` (the result) and ``trajectory.npz`` (checkpoint and trajectory: frames_A, temperatures_K).
+    ``out_dir`` gets ``md.json`` (the result) and ``replica_<seed>/`` (the trajectory, which is also the checkpoint).
 
     Args:
         structure: ordered, relaxed crystal.
@@ -178,49 +185,27 @@ def md_gate(
         "structure": structure_hash(structure),
         "ion": mobile_ion,
         "engine": [potential.info.name, potential.info.version],
+        "config": asdict(config),
     }
-    key = hash_of_config({**identity, "config": asdict(config)})
+    key = hash_of_config(identity)
     record = read_json(folder / "md.json")
     if record is not None and record.get("key") == key:
         return MDGateResult.from_dict(record)
-    result = _run(structure, mobile_ion, potential, config, folder, identity)
+    result = _run(structure, mobile_ion, potential, config, folder)
     write_json_atomically(folder / "md.json", {"key": key, **result.to_dict()})
     return result
 
 
-def _run(
-    structure: Structure, ion: str, potential: Potential, config: MDGateConfig, folder: Path, identity: dict[str, Any]
-) -> MDGateResult:
+def _run(structure: Structure, ion: str, potential: Potential, config: MDGateConfig, folder: Path) -> MDGateResult:
     """Supercell, dynamics, analysis."""
     symbols = {s.symbol for s in structure.composition.elements}
     if ion not in symbols:
         return MDGateResult(None, Status.FAILED, f"there is no {ion} in {structure.composition.reduced_formula}", ion)
     supercell = compact_supercell(structure, config.min_atoms, config.max_atoms, config.hard_max_atoms)
     atoms = supercell.structure.to_ase_atoms(msonable=False)
-    atoms.calc = potential.calculator()
-    mobile = np.array(atoms.get_chemical_symbols()) == ion
-    protocol = {k: v for k, v in asdict(config.nvt()).items() if k not in ("max_seconds", "steps")}
-    start_frame = round(config.drop_ps * 1000.0 / (config.timestep_fs * config.nvt().frame_every))
-
-    def melted(trajectory: Trajectory) -> str:
-        """Why the run must end early; empty while the framework holds."""
-        frames = trajectory.frames_A[start_frame:].astype(np.float64)
-        if len(frames) < 2 or mobile.all():
-            return ""
-        relative = displacement.relative_to_framework(frames, atoms.get_masses(), ~mobile)[:, ~mobile]
-        moved = float(np.square(relative[-1] - relative[0]).sum(axis=1).mean())
-        # three times the limit at the gate's lag, so that only a framework that is clearly gone ends the run early
-        limit = 3.0 * config.framework_msd_max_A2
-        return f"{_MELTED}: it moved {moved:.1f} A^2 (> {limit:g})" if moved > limit else ""
-
-    path = folder / "trajectory.npz"
     label = f"md {structure.composition.reduced_formula}"
-    key = hash_of_config({**identity, **protocol, "supercell": structure_hash(supercell.structure)})
-    trajectory = run_nvt(atoms, config.nvt(), path, key, melted, label)
-    return _judge(trajectory, atoms, mobile, ion, supercell, potential, config)
-
-
-_MELTED = "the framework is not intact"
+    trajectory = run_dynamics(atoms, potential, config.dynamics(), folder, ion, label=label)[0]
+    return _judge(trajectory, atoms, trajectory.symbols == ion, ion, supercell, potential, config)
 
 
 def _judge(
@@ -233,9 +218,8 @@ def _judge(
     config: MDGateConfig,
 ) -> MDGateResult:
     """Turn a trajectory into a verdict."""
-    nvt = config.nvt()
-    frame_ps = nvt.timestep_fs * nvt.frame_every / 1000.0
-    kept = trajectory.frames_A[round(config.drop_ps / frame_ps) :].astype(np.float64)
+    frame_ps = trajectory.frame_ps
+    kept = trajectory.positions_A[round(config.drop_ps / frame_ps) :].astype(np.float64)
     kept_ps = max(0.0, (len(kept) - 1) * frame_ps)
     provenance = {
         "engine": potential.info.name,
@@ -243,7 +227,7 @@ def _judge(
         "energy_scheme": potential.info.energy_scheme,
         "cells": supercell.multiple,
         "shortest_image_A": round(supercell.shortest_image_A, 3),
-        "steps": trajectory.step,
+        "steps": round(trajectory.duration_ps * 1000.0 / config.timestep_fs),
         **{k: getattr(config, k) for k in ("temperature_K", "timestep_fs", "drop_ps", "keep_ps", "seed", "gate_lag_ps")},
     }
     base = MDGateResult(
@@ -256,7 +240,7 @@ def _judge(
         seconds=trajectory.seconds,
         provenance=provenance,
     )
-    melted, cut = trajectory.stopped.startswith(_MELTED), trajectory.stopped.startswith("wall cap")
+    melted, cut = trajectory.stopped.startswith(MELTED), trajectory.stopped.startswith(WALL_CAP)
     if trajectory.stopped and not (melted or cut):
         return replace(base, diffusivity=Quantity.failed(trajectory.stopped, unit="cm^2/s"))
     if kept_ps < min(config.min_keep_ps, config.keep_ps) and not melted:
@@ -288,7 +272,7 @@ def _curves(
     framework_curve = per_atom[:, ~mobile].mean(axis=1) if not mobile.all() else np.zeros(len(per_atom))
     smoothing = max(1, round(config.hop_smoothing_ps / frame_ps))
     hops = displacement.count_hops(relative[:, mobile], smoothing, config.hop_distance_A)
-    spacing = nearest_distance(atoms, ~mobile)
+    spacing = neighbour_range(atoms.positions[~mobile], atoms.cell.array)[0]
     values = {
         "msd_A2": float(ion_curve[lag]),
         "framework_msd_A2": float(framework_curve[lag]),
@@ -297,7 +281,7 @@ def _curves(
         "msd_mobile_A2": [round(float(v), 5) for v in ion_curve[:shown]],
         "msd_framework_A2": [round(float(v), 5) for v in framework_curve[:shown]],
         "lindemann": displacement.lindemann_index(relative[:, ~mobile], spacing) if np.isfinite(spacing) else float("nan"),
-        "temperature_mean_K": float(np.mean(trajectory.temperatures_K[-len(kept) :])),
+        "temperature_mean_K": float(np.mean(trajectory.temperature_K[-len(kept) :])),
     }
     return _Curves(values, per_atom[:, mobile], lag * frame_ps, frame_ps)
 
@@ -305,10 +289,10 @@ def _curves(
 def _verdict(base: MDGateResult, curves: _Curves, trajectory: Trajectory, config: MDGateConfig, cut: bool) -> MDGateResult:
     """Mobile = MSD above threshold, at least ``min_hops`` hops, framework intact; each failure is named."""
     against = []
-    if trajectory.stopped.startswith(_MELTED):
+    if trajectory.stopped.startswith(MELTED):
         against.append(trajectory.stopped)
     elif base.framework_msd_A2 > config.framework_msd_max_A2:
-        against.append(f"{_MELTED}: its MSD is {base.framework_msd_A2:.2f} A^2 (> {config.framework_msd_max_A2:g})")
+        against.append(f"{MELTED}: its MSD is {base.framework_msd_A2:.2f} A^2 (> {config.framework_msd_max_A2:g})")
     solid = not against
     if base.msd_A2 <= config.mobile_msd_A2:
         against.append(f"MSD {base.msd_A2:.2f} A^2 after {curves.lag_ps:.2f} ps is not above {config.mobile_msd_A2:g} A^2")

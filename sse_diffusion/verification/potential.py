@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 ENGINES: dict[str, str] = {
     "chgnet": "sse_diffusion.verification.engines.chgnet:load",
+    "sevennet": "sse_diffusion.verification.engines.named:load_sevennet",
+    "mace": "sse_diffusion.verification.engines.named:load_mace",
+    "mattersim": "sse_diffusion.verification.engines.named:load_mattersim",
+    "orb": "sse_diffusion.verification.engines.named:load_orb",
+    "matgl": "sse_diffusion.verification.engines.named:load_matgl",
     "ase": "sse_diffusion.verification.engines.ase_any:load",
 }
 """Engine name -> ``module:function``; the function takes the rest of the YAML mapping and returns a :class:`Potential`."""

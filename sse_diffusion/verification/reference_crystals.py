@@ -77,8 +77,51 @@ FACTS: tuple[CrystalFact, ...] = (
     CrystalFact("LiF", 225, (4.026, 4.026, 4.026, 90, 90, 90), (("Li", 0, 0, 0), ("F", 0.5, 0.5, 0.5)), WYCKOFF),
     CrystalFact("Li2O", 225, (4.619, 4.619, 4.619, 90, 90, 90), (("O", 0, 0, 0), ("Li", 0.25, 0.25, 0.25)), WYCKOFF),
     CrystalFact("Li2S", 225, (5.708, 5.708, 5.708, 90, 90, 90), (("S", 0, 0, 0), ("Li", 0.25, 0.25, 0.25)), WYCKOFF),
+    CrystalFact("NiO", 225, (4.177, 4.177, 4.177, 90, 90, 90), (("Ni", 0, 0, 0), ("O", 0.5, 0.5, 0.5)), WYCKOFF),
+    CrystalFact(
+        "LiCoO2",
+        166,
+        (2.8161, 2.8161, 14.0536, 90, 90, 120),
+        (("Li", 0, 0, 0), ("Co", 0, 0, 0.5), ("O", 0, 0, 0.23951)),
+        "Akimoto, Gotoh & Oosawa, J. Solid State Chem. 141, 298 (1998)",
+    ),
+    CrystalFact(
+        "LiNiO2",
+        166,
+        (2.878, 2.878, 14.19, 90, 90, 120),
+        (("Li", 0, 0, 0), ("Ni", 0, 0, 0.5), ("O", 0, 0, 0.242)),
+        "Dyer, Borie & Smith, J. Am. Chem. Soc. 76, 1499 (1954)",
+    ),
+    CrystalFact(
+        "Li2MnO3",
+        12,
+        (4.937, 8.532, 5.030, 90, 109.46, 90),
+        (
+            ("Mn", 0, 0.1671, 0),
+            ("Li", 0, 0.5, 0),
+            ("Li", 0, 0, 0.5),
+            ("Li", 0, 0.6606, 0.5),
+            ("O", 0.2189, 0, 0.2273),
+            ("O", 0.2540, 0.3214, 0.2233),
+        ),
+        "Strobel & Lambert-Andron, J. Solid State Chem. 75, 90 (1988)",
+    ),
+    CrystalFact(
+        "LiFePO4",
+        62,
+        (10.3377, 6.0112, 4.6950, 90, 90, 90),
+        (
+            ("Li", 0, 0, 0),
+            ("Fe", 0.28222, 0.25, 0.97472),
+            ("P", 0.09486, 0.25, 0.41820),
+            ("O", 0.0968, 0.25, 0.7428),
+            ("O", 0.4571, 0.25, 0.2060),
+            ("O", 0.1656, 0.0465, 0.2848),
+        ),
+        "Streltsov, Belokoneva, Tsirelson & Hansen, Acta Cryst. B 49, 147 (1993)",
+    ),
 )
-"""Elements missing from the tables, polymorphs that matter, and four salts as a check against the tables."""
+"""Elements and cathodes missing from the tables, polymorphs that matter, and four salts as a check against the tables."""
 
 ISOSTRUCTURAL: tuple[tuple[str, str, dict[str, str], str], ...] = (
     ("Li3InCl6", "lithium_yttrium_bromide", {"Y": "In", "Br": "Cl"}, "C2/m: Li et al., Angew. Chem. Int. Ed. 58, 16427 (2019)"),

@@ -38,6 +38,8 @@ class RelaxConfig:
         max_seconds: cap on wall time.
         cell: ``"free"`` relaxes cell and positions, ``"fixed"`` positions only.
         pressure_GPa: hydrostatic pressure on a free cell.
+        keep_symmetry: project forces, stress and steps on the space group found at the start (ASE's FixSymmetry).
+        symprec_A: tolerance with which that group is found.
     """
 
     fmax_eV_per_A: float = 0.05
@@ -45,6 +47,8 @@ class RelaxConfig:
     max_seconds: float = 60.0
     cell: Literal["free", "fixed"] = "free"
     pressure_GPa: float = 0.0
+    keep_symmetry: bool = False
+    symprec_A: float = 0.01
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning (ConfigError)."""
@@ -52,6 +56,8 @@ class RelaxConfig:
             raise ConfigError(f"relax.cell is {self.cell!r}", "choose free or fixed")
         if not (self.fmax_eV_per_A > 0 and self.max_steps >= 0 and self.max_seconds > 0):
             raise ConfigError("relax needs fmax_eV_per_A > 0, max_steps >= 0 and max_seconds > 0")
+        if not self.symprec_A > 0:
+            raise ConfigError(f"relax.symprec_A is {self.symprec_A:g}", "give a positive tolerance in Angstrom, e.g. 0.01")
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,8 @@ class _Run:
         from ase.filters import FrechetCellFilter
         from ase.optimize import FIRE
 
+        if config.keep_symmetry:
+            self._keep_symmetry(config.symprec_A)
         target: Any = self.atoms
         if config.cell == "free":
             target = FrechetCellFilter(self.atoms, scalar_pressure=config.pressure_GPa * eV_PER_A3_PER_GPa)
@@ -162,6 +170,15 @@ class _Run:
             if time.perf_counter() - start > config.max_seconds:
                 return Status.UNCONVERGED, f"{config.max_seconds:g} s spent after {self.steps} steps, fmax {self.fmax:.3f} eV/A"
         return Status.UNCONVERGED, f"{self.steps} steps done, fmax {self.fmax:.3f} eV/A"
+
+    def _keep_symmetry(self, symprec_A: float) -> None:
+        """Constrain the atoms to their space group."""
+        from ase.constraints import FixSymmetry
+        from ase.spacegroup.symmetrize import check_symmetry
+
+        if check_symmetry(self.atoms, symprec_A) is None:
+            raise ValueError(f"no space group is found within {symprec_A:g} A")
+        self.atoms.set_constraint(FixSymmetry(self.atoms, symprec=symprec_A))
 
     def _record(self, target: Any, steps: int) -> None:
         """Remember the state just evaluated (energies and forces are cached by the calculator)."""
@@ -182,4 +199,5 @@ class _Run:
 def _protocol(config: RelaxConfig) -> str:
     """One line for the provenance of a result."""
     cell = f"FrechetCellFilter at {config.pressure_GPa:g} GPa" if config.cell == "free" else "fixed cell"
-    return f"FIRE, {cell}, fmax {config.fmax_eV_per_A:g} eV/A, {config.max_steps} steps"
+    symmetry = f", symmetry kept ({config.symprec_A:g} A)" if config.keep_symmetry else ""
+    return f"FIRE, {cell}, fmax {config.fmax_eV_per_A:g} eV/A, {config.max_steps} steps{symmetry}"

@@ -30,10 +30,14 @@ if TYPE_CHECKING:
     from sse_diffusion.thermo.hull import ReferenceHull
     from sse_diffusion.verification.duplicates import ReferenceMatcher
     from sse_diffusion.verification.novelty import KnownIndex
-    from sse_diffusion.verification.potential import Potential
+    from sse_diffusion.verification.potential import Potential, PotentialInfo
 
 BUDGET_FIELDS = ("enabled", "gate", "everyone", "max_candidates", "rank_by", "max_seconds", "limit_eV_per_atom", "fallback")
 """Settings that decide who is computed, not what is computed: results stay valid when they change."""
+
+
+OVERHEAD_ATOMS = 10
+"""What an evaluation costs whatever its size, in atoms (CHGNet on one core: 12 ms, and 1.2 ms per atom of a sulfide)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +146,10 @@ class EnergyAboveHullPredictor(Protocol):
         ...
 
 
+LOADED = {"potential": "engine_id", "hull": "hull_id", "predictor": "predictor_id"}
+"""What a context loads when first asked -> the field that identifies it."""
+
+
 @dataclass
 class FunnelContext:
     """What stages share. Dear things are loaded when a stage first needs them, so that a finished run resumes in seconds.
@@ -156,6 +164,7 @@ class FunnelContext:
         known: index of known crystals, or ``None``.
         reference: matcher against reference structures (wins over ``known``), or ``None``.
         reference_id: name of the reference set.
+        engine_info: what the engine says of itself, once it was loaded here or in a worker.
     """
 
     out_dir: Path
@@ -173,10 +182,14 @@ class FunnelContext:
     reference: ReferenceMatcher | None = None
     reference_id: str = ""
 
+    engine_info: PotentialInfo | None = None
+
     @cached_property
     def potential(self) -> Potential:
         """The engine."""
-        return _loaded(self.potential_loader, "force field")
+        potential: Potential = _loaded(self.potential_loader, "force field")
+        self.engine_info = potential.info
+        return potential
 
     @cached_property
     def hull(self) -> ReferenceHull:
@@ -187,6 +200,17 @@ class FunnelContext:
     def predictor(self) -> EnergyAboveHullPredictor | None:
         """The predictor, or ``None`` when there is none."""
         return None if self.predictor_loader is None else self.predictor_loader()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: everything but what was loaded, which each process loads for itself."""
+        return {name: value for name, value in vars(self).items() if name not in LOADED}
+
+    def take_over(self, other: FunnelContext) -> None:
+        """Keep what ``other`` has loaded, where this run means the same."""
+        for name, identity in LOADED.items():
+            if name in vars(other) and getattr(self, identity) == getattr(other, identity):
+                vars(self)[name] = vars(other)[name]
+        self.engine_info = self.potential.info if "potential" in vars(self) else self.engine_info
 
     def ion_of(self, member: Member) -> str:
         """The mobile ion of one candidate; ``"none"`` for none."""
@@ -207,6 +231,7 @@ class Stage(Protocol):
 
     name: str
     config: StageConfig
+    in_workers: bool
 
     def select(self, members: Sequence[Member], context: FunnelContext) -> dict[str, str]:
         """Id -> reason of those that do not enter."""
@@ -220,6 +245,10 @@ class Stage(Protocol):
         """What one member's result depends on besides its structure."""
         ...
 
+    def atom_steps(self, member: Member, context: FunnelContext) -> float:
+        """Force evaluations times (atoms + ``OVERHEAD_ATOMS``) that the result is expected to take, for time estimates."""
+        ...
+
     def prepare(self, missing: Sequence[Member], members: Sequence[Member], context: FunnelContext) -> None:
         """Called once when at least one result is missing: load engines, compute in batch."""
         ...
@@ -230,9 +259,16 @@ class Stage(Protocol):
 
 
 class BaseStage:
-    """Defaults of a stage: everyone enters up to the budget, results depend on config and structure alone."""
+    """Defaults of a stage: everyone enters up to the budget, results depend on config and structure alone.
+
+    Attributes:
+        config_class: the schema of its settings.
+        in_workers: whether ``evaluate`` may run in another process, where ``prepare`` is called with no members. True for stages
+            whose cost is in ``evaluate``; false for those that look at all members together.
+    """
 
     config_class: type[StageConfig] = StageConfig
+    in_workers: bool = False
 
     def __init__(self, name: str, config: StageConfig | None = None) -> None:
         """Keep the name under which results are stored, and the settings."""
@@ -259,6 +295,10 @@ class BaseStage:
     def depends_on_member(self, member: Member, context: FunnelContext) -> Any:
         """Nothing."""
         return None
+
+    def atom_steps(self, member: Member, context: FunnelContext) -> float:
+        """None: a stage without a force field."""
+        return 0.0
 
     def prepare(self, missing: Sequence[Member], members: Sequence[Member], context: FunnelContext) -> None:
         """Nothing to prepare."""

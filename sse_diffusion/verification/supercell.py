@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
@@ -52,7 +53,16 @@ def compact_supercell(structure: Structure, min_atoms: int = 50, max_atoms: int 
             f"supercell sizes {min_atoms}, {max_atoms}, {hard_max_atoms} are not increasing",
             "min_atoms <= max_atoms <= hard_max_atoms",
         )
-    multiples = _allowed_multiples(len(structure), min_atoms, max_atoms, hard_max_atoms)
+    return compact_multiple(structure, _allowed_multiples(len(structure), min_atoms, max_atoms, hard_max_atoms))
+
+
+def compact_multiple(structure: Structure, multiples: Sequence[int]) -> Supercell:
+    """The supercell of any of these multiples (rising numbers of cells) whose shortest lattice translation is longest.
+
+    Args:
+        structure: any crystal, with or without partial occupancy.
+        multiples: at least one; the first wins ties.
+    """
     reduced = structure.get_reduced_structure(reduction_algo="LLL")
     cell = np.asarray(reduced.lattice.matrix, dtype=np.float64)
     best_matrix, best_multiple, best_length = np.eye(3, dtype=np.int64), 1, -1.0
@@ -67,6 +77,11 @@ def compact_supercell(structure: Structure, min_atoms: int = 50, max_atoms: int 
             best_matrix, best_multiple, best_length = matrices[first], multiple, float(lengths[first])
     supercell = reduced.make_supercell(best_matrix, in_place=False).get_reduced_structure(reduction_algo="LLL")
     return Supercell(supercell, best_multiple, best_length)
+
+
+def supercell_atoms(n_atoms: int, min_atoms: int, max_atoms: int, hard_max_atoms: int) -> int:
+    """Most atoms that :func:`compact_supercell` can choose for a cell of ``n_atoms``, without making the cell."""
+    return n_atoms * _allowed_multiples(n_atoms, min_atoms, max_atoms, hard_max_atoms)[-1]
 
 
 def _allowed_multiples(n_atoms: int, min_atoms: int, max_atoms: int, hard_max_atoms: int) -> list[int]:

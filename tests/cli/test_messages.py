@@ -145,6 +145,16 @@ def test_doctor_data_checks_a_column(in_tmp: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert code == 1 and "1/2 outside 0 to 100" in out and "y (900)" in out
     assert cli.main(["doctor", "data", "data.path=crystals.csv"]) == 2
+    assert cli.main(["doctor", "data", "+condition=hardness_GPa.yaml"]) == 2
+    assert "data.path=" in capsys.readouterr().err
+
+
+def test_doctor_data_checks_a_labelled_table(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (in_tmp / "t.csv").write_text("formula,sigma (S/cm)\nLi2O,1e-3\nLi4O2,1e-5\nLiF,<1E-10\n")
+    label = "hygiene.label='sigma (S/cm)'"
+    assert cli.main(["doctor", "data", "hygiene.path=t.csv", label, "hygiene.log10=true", "hygiene.composition=formula"]) == 0
+    out = capsys.readouterr().out
+    assert "1 are upper limits" in out and "2 rows repeat 1 keys" in out and "0, 1 differ by 2" in out
 
 
 def test_ions_without_a_framework_are_refused(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,6 +101,7 @@ def design_config(tmp_path: Path) -> Callable[..., Any]:
 
     def _config(*overrides: str, md_gate: bool = False) -> Any:
         settings = [
+            "verification/executor=serial",  # the engine of these tests is a fake that no other process knows
             f"hull={hull}",
             f"out={tmp_path / 'out'}",
             "n=6",

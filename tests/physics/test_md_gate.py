@@ -11,7 +11,7 @@ from sse_diffusion.core.results import Status
 from sse_diffusion.core.units import BOLTZMANN_eV_PER_K
 from sse_diffusion.verification.md_gate import MDGateConfig, md_gate
 from sse_diffusion.verification.msd import SlopeWindow, count_hops, diffusivity, msd_per_atom
-from sse_diffusion.verification.potential import PotentialInfo
+from sse_diffusion.verification.potential import Evaluation, PotentialInfo
 
 SPRING_eV_PER_A2 = 4.0
 ROCK_SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.13), ["Li", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -44,10 +44,16 @@ class WashboardPotential:
     info = PotentialInfo("washboard", "1", "MIT", "toy", "toy", frozenset({"Li", "Cl"}), "constant")
 
     def __init__(self, barrier_eV: float) -> None:
-        self.barrier_eV = barrier_eV
+        self.barrier_eV, self.calculators = barrier_eV, {}
 
     def evaluate(self, atoms):
-        raise NotImplementedError
+        evaluations = []
+        for each in atoms:
+            calculator = self.calculators.setdefault(len(each), self.calculator())
+            calculator.calculate(each)
+            found = calculator.results
+            evaluations.append(Evaluation(found["energy"], found["forces"], np.zeros((3, 3))))
+        return evaluations
 
     def calculator(self):
         return Washboard(self.barrier_eV)

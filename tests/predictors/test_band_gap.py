@@ -11,8 +11,8 @@ import pytest
 
 from sse_diffusion.core.checkpoint import checkpoint_dir
 from sse_diffusion.core.compose import compose
-from sse_diffusion.core.config import build
 from sse_diffusion.core.errors import CheckpointError, ConfigError
+from sse_diffusion.core.task import prepare_task
 from sse_diffusion.predictors.band_gap import CompositionBandGap
 from sse_diffusion.predictors.band_gap_data import read_gaps
 from sse_diffusion.predictors.composition_training import CompositionTrainConfig, train_composition
@@ -37,7 +37,7 @@ def toy_tables(folder: Path) -> dict[str, str]:
 
 
 def toy_config(folder: Path, **choices: object) -> CompositionTrainConfig:
-    shape = {"width": 32, "members": 2, "epochs": 30, "batch_size": 64, "n_folds": 8, "progress": False}
+    shape = {"width": 32, "members": 2, "epochs": 30, "batch_size": 64, "n_folds": 8, "progress": False, "wandb": "disabled"}
     return CompositionTrainConfig(property="band_gap", out=str(folder / "model"), **{**toy_tables(folder), **shape, **choices})
 
 
@@ -80,9 +80,9 @@ def test_checkpoints_of_two_properties_are_not_mixed_up(toy: tuple[Path, dict]) 
 
 
 def test_the_yaml_matches_the_schema() -> None:
-    assert build(CompositionTrainConfig, compose("predictors/band_gap_composition", ["epochs=1"])).property == "band_gap"
+    assert prepare_task(compose("experiment/predictor_band_gap_composition", ["epochs=1"]))[1].property == "band_gap"
     with pytest.raises(ConfigError, match="did you mean 'band_gap'"):
-        build(CompositionTrainConfig, compose("predictors/band_gap_composition", ["property=band_gaps"]))
+        prepare_task(compose("experiment/predictor_band_gap_composition", ["property=band_gaps"]))
 
 
 class TestShipped(PredictorContract):

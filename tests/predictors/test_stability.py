@@ -12,9 +12,9 @@ from pymatgen.core import DummySpecies, Lattice, Structure
 
 from sse_diffusion.core.checkpoint import checkpoint_dir
 from sse_diffusion.core.compose import compose
-from sse_diffusion.core.config import build
 from sse_diffusion.core.errors import CheckpointError, ConfigError, DataError
 from sse_diffusion.core.results import Status
+from sse_diffusion.core.task import prepare_task
 from sse_diffusion.predictors.composition import Calibration, CompositionModelConfig
 from sse_diffusion.predictors.composition_training import CompositionTrainConfig, train_composition
 from sse_diffusion.predictors.stability import CompositionStability
@@ -55,6 +55,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
         batch_size=64,
         n_folds=8,
         progress=False,
+        wandb="disabled",
     )
     return folder / "model", train_composition(config)
 
@@ -135,11 +136,12 @@ def test_bad_training_input_is_explained(tmp_path: Path) -> None:
 
 
 def test_the_yaml_matches_the_schema() -> None:
-    config = build(CompositionTrainConfig, compose("predictors/stability_composition", ["epochs=1"]))
+    _, config = prepare_task(compose("experiment/predictor_stability_composition", ["epochs=1"]))
+    assert isinstance(config, CompositionTrainConfig)
     assert config.epochs == 1
     assert config.sources == ("structures", "energies", "decomposition")
     with pytest.raises(ConfigError, match="n_folds"):
-        build(CompositionTrainConfig, compose("predictors/stability_composition", ["n_folds=2"]))
+        prepare_task(compose("experiment/predictor_stability_composition", ["n_folds=2"]))
 
 
 def small() -> CompositionStability:

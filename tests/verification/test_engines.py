@@ -12,7 +12,8 @@ from ase.build import bulk
 from sse_diffusion.core.errors import ConfigError, EngineError
 from sse_diffusion.testing.potential import PotentialConformance
 from sse_diffusion.verification.engines import known_answer
-from sse_diffusion.verification.engines.chgnet import ChgnetConfig, ChgnetEngine, verify
+from sse_diffusion.verification.engines.chgnet import ChgnetConfig, ChgnetEngine, KNOWN_ENERGIES_eV_PER_ATOM, verify
+from sse_diffusion.verification.engines.named import NAMED
 from sse_diffusion.verification.potential import EvaluationError, Potential, load_potential
 from sse_diffusion.verification.single_point import static_energies
 
@@ -23,8 +24,22 @@ def engine() -> ChgnetEngine:
 
 
 class TestChgnet(PotentialConformance):
+    known_eV_per_atom = KNOWN_ENERGIES_eV_PER_ATOM["0.3.0"]
+    nve_steps = 40
+
     def make_potential(self) -> Potential:
         return load_potential({"name": "chgnet"})
+
+
+@pytest.mark.slow
+class TestSevenNet(PotentialConformance):
+    known_eV_per_atom = NAMED["sevennet"].shipped["7net-0"].known_eV_per_atom
+    # Single precision: the last digits of a total energy of 50 eV, and of its differences.
+    energy_tolerance_eV_per_atom = 5e-5
+
+    def make_potential(self) -> Potential:
+        pytest.importorskip("sevenn")
+        return load_potential({"name": "sevennet"})
 
 
 class TestEmt(PotentialConformance):
@@ -130,3 +145,49 @@ def test_unreadable_weights(tmp_path):
     broken.write_bytes(b"not a checkpoint")
     with pytest.raises(EngineError, match="cannot be read"):
         load_potential({"name": "chgnet", "model": str(broken)})
+
+
+@pytest.mark.slow
+def test_sevennet_is_on_a_scale_of_its_own():
+    pytest.importorskip("sevenn")
+    info = load_potential({"name": "sevennet"}).info
+    assert info.energy_scheme == "7net-0/MP-raw" and info.licence == "MIT" and {"Li", "S"} <= info.elements
+    from sse_diffusion.thermo.hull import EnergySchemeError, ReferenceHull, ReferencePhase
+
+    chgnet_scheme = "CHGNet-0.3.0/MP2020"
+    hull = ReferenceHull([ReferencePhase(f, -1.9, 12.0, source="x", energy_scheme=chgnet_scheme) for f in ("Li", "F")])
+    with pytest.raises(EnergySchemeError):
+        hull.energy_above_hull("LiF", -4.83, info.energy_scheme)
+
+
+@pytest.mark.parametrize("name", ["mace", "mattersim", "orb", "matgl"])
+def test_named_engines_say_what_to_fetch(name, tmp_path):
+    with pytest.raises(ConfigError, match="nothing is downloaded") as no_weights:
+        load_potential({"name": name})
+    assert f"pip install {NAMED[name].package}" in str(no_weights.value)
+    weights = tmp_path / "weights.model"
+    weights.write_bytes(b"not weights")
+    with pytest.raises(ConfigError, match="known answers"):
+        load_potential({"name": name, "model": str(weights)})
+    with pytest.raises(EngineError, match=r"pip install|get weights"):
+        load_potential({"name": name, "model": str(weights), "reference_eV_per_atom": {"LiF": -4.8}})
+
+
+def test_kept_list_gives_the_forces_of_a_fresh_one(engine):
+    from sse_diffusion.verification.engines.chgnet_graph import KeptGraph
+
+    atoms = known_answer.salt("Li2S")
+    kept = engine.new_list(skin_A=0.6)
+    assert isinstance(kept, KeptGraph)
+    rng = np.random.default_rng(3)
+    for step in range(12):
+        atoms.positions += rng.normal(scale=0.05, size=(len(atoms), 3))
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + rng.normal(scale=0.002, size=(3, 3))), scale_atoms=True)
+        if step == 6:
+            atoms.wrap()
+        moving, fresh = engine.evaluate_moving(atoms, kept), engine.evaluate([atoms])[0]
+        assert np.abs(moving.forces_eV_per_A - fresh.forces_eV_per_A).max() < 3e-5
+        assert moving.energy_eV == pytest.approx(fresh.energy_eV, abs=1e-4)
+    assert 1 < kept.builds < 12
+    swapped = known_answer.salt("Li2O")
+    assert engine.evaluate_moving(swapped, kept).energy_eV == pytest.approx(engine.evaluate([swapped])[0].energy_eV, abs=1e-4)

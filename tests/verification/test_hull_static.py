@@ -17,6 +17,7 @@ from sse_diffusion.verification.hull_static import (
     element_phases,
     evaluate_static,
     near_hull_phases,
+    static_order,
     static_rows,
     static_shift,
 )
@@ -100,8 +101,13 @@ def test_merge_of_every_chemistry(tmp_path):
     assert by_formula["Fe5CoO8"].energy_eV_per_atom == pytest.approx(-5.51)
     assert by_formula["FeCo5O7"].energy_eV_per_atom == pytest.approx(-5.01, abs=0.1)
     assert summary["static_shift"]["mean"] == pytest.approx(-0.01)
-    electrolytes, _ = merge(outside, HullTableConfig(**paths, static_path=str(tmp_path / "static.jsonl")))
-    assert not {"Fe5CoO8", "FeCo5O7"} & {p.formula for p in electrolytes}
+
+    inside = [{**row, "formula": f.replace("Fe", "Li").replace("Co", "Na")} for row, f in zip(outside, names, strict=True)]
+    statics = [static(row["id"], row["formula"], -5.0) for row in inside] + [static("t", "Li5NaO8", -5.5), statics[-1]]
+    (tmp_path / "static.jsonl").write_text("\n".join(map(json.dumps, statics)) + "\n")
+    electrolytes, _ = merge(inside + outside, HullTableConfig(**paths, static_path=str(tmp_path / "static.jsonl")))
+    assert {p.formula: p.source for p in electrolytes}["Li5NaO8"] == "static"
+    assert not any({"Fe", "Co"} & Composition(p.formula).chemical_system_set for p in electrolytes)
     with pytest.raises(ConfigError, match="electrolytes or all"):
         HullTableConfig(**paths, chemistry="metals")
 
@@ -131,3 +137,11 @@ def test_the_shipped_table_of_every_chemistry():
     haematite = next(p for p in hull.phases if p.formula == "Fe2O3")
     assert hull.energy_above_hull("Fe2O3", haematite.energy_eV_per_atom, hull.energy_scheme).value == pytest.approx(0.0, abs=0.03)
     assert -2.0 < hull.formation_energy("Fe2O3", haematite.energy_eV_per_atom, hull.energy_scheme).value < -1.4  # measured: -1.71
+
+
+def test_electrolytes_and_electrodes_get_their_static_energies_first():
+    def phase(name, symbol):
+        return Phase(name, Structure(Lattice.cubic(3.0), [symbol], [[0, 0, 0]]))
+
+    near = [phase("gold", "Au"), phase("done", "Li"), phase("cobalt", "Co"), phase("silver", "Ag"), phase("tin", "Sn")]
+    assert [p.id for p in static_order(near, {"done"})] == ["cobalt", "tin", "done", "gold", "silver"]

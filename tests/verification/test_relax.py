@@ -80,3 +80,18 @@ def test_config_refuses_nonsense():
     for values in ({"cell": "loose"}, {"fmax_eV_per_A": 0.0}, {"max_steps": -1}):
         with pytest.raises(ConfigError):
             RelaxConfig(**values)
+
+
+def test_symmetry_is_kept_on_request(emt):
+    from ase.spacegroup.symmetrize import check_symmetry
+
+    # Tetragonally strained copper: 0.02 A of noise is within a loose tolerance, and then cannot grow.
+    atoms = bulk("Cu", a=3.7, cubic=True)
+    atoms.set_cell(atoms.cell.array @ np.diag([1, 1, 1.03]), scale_atoms=True)
+    structure = AseAtomsAdaptor.get_structure(atoms)
+    kept = relax(structure, emt, RelaxConfig(keep_symmetry=True, fmax_eV_per_A=0.01))
+    assert kept.converged and "symmetry kept" in kept.energy_eV_per_atom.provenance["protocol"]
+    number = check_symmetry(AseAtomsAdaptor.get_atoms(kept.structure), 1e-4).number
+    assert number in (139, 225) and kept.structure.lattice.a == pytest.approx(kept.structure.lattice.b, abs=1e-9)
+    with pytest.raises(ConfigError, match="symprec"):
+        RelaxConfig(symprec_A=0.0)

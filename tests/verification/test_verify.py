@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase.db import connect
 from ase.io import write
 from pymatgen.core import Lattice, Structure
 
@@ -29,6 +32,12 @@ ENGINE = (
 
 def verify(source: Path, out: Path, *overrides: str) -> int:
     return run_verify(compose("verify", [f"input={source}", f"out={out}", *ENGINE, "md_gate.enabled=false", *overrides]))
+
+
+@pytest.fixture(autouse=True)
+def no_processes(monkeypatch):
+    """One core, so that several crystals do not start workers here."""
+    monkeypatch.setattr("sse_diffusion.verification.executors.local.usable_cores", lambda: 1)
 
 
 @pytest.fixture
@@ -85,12 +94,32 @@ def test_unsupported_element_is_an_error_and_keeps_the_rest(cif, out_dir):
     assert record["composition_valid"] is True and record["relaxed"] is False
 
 
-def test_partial_occupancy_is_explained(tmp_path, out_dir):
+@pytest.fixture
+def mixed(tmp_path):
+    """A CIF in which Li and Na share the cation sites of a rock salt."""
     path = tmp_path / "mixed.cif"
-    Structure(Lattice.cubic(4), [{"Li": 0.5, "Na": 0.5}, "Cl"], [[0, 0, 0], [0.5] * 3]).to(filename=str(path))
+    cations = np.array([[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
+    anions = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    species = [{"Li": 0.5, "Na": 0.5}] * 4 + ["Br", "Cl", "Cl", "Cl"]
+    Structure(Lattice.cubic(5.4), species, [*cations, *anions]).to(filename=str(path))
+    return path
+
+
+def test_partial_occupancy_is_ordered_and_averaged(mixed, out_dir):
+    assert verify(mixed, out_dir, "disorder.n=2", "disorder.max_atoms=8") == 0
+    page = json.loads((out_dir / "verification.json").read_text())
+    assert [c["id"] for c in page["crystals"]] == ["mixed-o1", "mixed-o2"]
+    first = page["crystals"][0]
+    assert first["disorder_of"] == "mixed" and first["formula"] == "Na2Li2BrCl3" and first["disorder_composition_error"] == 0
+    mean = page["ensembles"]["mixed"]["energy_eV_per_atom"]
+    energies = [c["energy_eV_per_atom"] for c in page["crystals"]]
+    assert mean["value"] == pytest.approx(sum(energies) / 2) and min(energies) < max(energies) and mean["uncertainty"] > 0
+
+
+def test_partial_occupancy_is_refused_on_request(mixed, out_dir):
     with pytest.raises(DataError, match="partial occupancy") as caught:
-        verify(path, out_dir)
-    assert "not yet ordered automatically" in caught.value.hint
+        verify(mixed, out_dir, "disorder=null")
+    assert "disorder.n=1" in caught.value.hint
 
 
 @pytest.mark.parametrize("content", ["", "data_x\n_cell_length_a abc\n", "this is no CIF", "data_x\nloop_\n_atom_site_label\n"])
@@ -129,3 +158,63 @@ def test_bad_ion_and_unwritable_output(cif, tmp_path):
     blocker.write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         verify(cif, blocker / "out")
+
+
+def test_the_stored_command_gives_the_same_results(cif, out_dir, tmp_path, monkeypatch):
+    from sse_diffusion.cli import main
+
+    verify(cif, out_dir, "verification.relax.max_steps=4", "mobile_ion=Cl")
+    record = json.loads((out_dir / "verification.json").read_text())
+    words = shlex.split(record["replay"])
+    assert words[:2] == ["sse", "verify"] and "mobile_ion=Cl" in words
+    assert main([*words[1:], f"out={tmp_path / 'again'}"]) == 0
+    again = json.loads((tmp_path / "again" / "verification.json").read_text())
+    assert {k: v for k, v in record.items() if "seconds" not in k} == {k: v for k, v in again.items() if "seconds" not in k}
+
+
+def test_ledger_and_explain_of_given_crystals(cif, out_dir):
+    from sse_diffusion.design.explain import explain
+
+    verify(cif, out_dir)
+    with connect(str(out_dir / "ledger.db")) as database:
+        row = database.get(candidate="LiCl")
+        assert row.data["provenance"]["engine"]["name"] == "LennardJones" and row.data["provenance"]["replay"].startswith(
+            "sse verify"
+        )
+    words = explain("LiCl", out_dir)
+    assert "read from LiCl.cif" in words and "passed every stage" in words and "sse verify input=" in words
+
+
+def awkward() -> dict[str, Structure]:
+    """Crystals that fall over somewhere in a careless program."""
+    lattice = Lattice.cubic(5.1)
+    return {
+        "nan": Structure(lattice, ["Li", "Cl"], [[0, 0, 0], [float("nan"), 0.5, 0.5]]),
+        "overlap": Structure(lattice, ["Li", "Cl"], [[0, 0, 0], [0.01, 0, 0]]),
+        "same-place": Structure(lattice, ["Li", "Cl"], [[0, 0, 0], [0, 0, 0]]),
+        "one-atom": Structure(Lattice.cubic(3.0), ["Li"], [[0, 0, 0]]),
+        "flat": Structure(Lattice([[5, 0, 0], [0, 5, 0], [0, 0, 1e-3]]), ["Li", "Cl"], [[0, 0, 0], [0.5, 0.5, 0]]),
+        "huge-cell": Structure(Lattice.cubic(500), ["Li", "Cl"], [[0, 0, 0], [0.5] * 3]),
+        "large": ROCK_SALT.get_primitive_structure().make_supercell([5, 5, 6], in_place=False),
+    }
+
+
+def test_awkward_crystals_each_end_with_a_status_and_a_reason(tmp_path, out_dir):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, structure in awkward().items():
+        atoms = structure.to_ase_atoms(msonable=False)
+        atoms.info = {"id": name}
+        write(folder / f"{name}.extxyz", atoms)
+    Structure(Lattice.cubic(3.0), ["Na"], [[0, 0, 0]]).to(filename=str(folder / "1e5.cif"))  # a name that reads as a number
+    (folder / "cut.cif").write_text("data_x\n_cell_length_a 5.0\n_cell_length_b 5.0\nloop_\n_atom_site_label\n")
+    (folder / "binary.cif").write_bytes(bytes(range(256)))
+    assert verify(folder, out_dir, "verification.relax.max_steps=1") == 1
+    page = json.loads((out_dir / "verification.json").read_text())
+    rows = {row["id"]: row for row in page["crystals"]}
+    assert set(page["rejected"]) == {"cut.cif", "binary.cif"} and set(rows) == {*awkward(), "1e5"}
+    for name in ("nan", "overlap", "same-place", "flat", "huge-cell"):
+        assert rows[name]["stopped_at"] == "structure" and rows[name]["reason"], name
+    assert rows["one-atom"]["relax_status"] in ("ok", "unconverged") and not rows["one-atom"]["stopped_at"]
+    assert rows["large"]["n_atoms"] == 300 and rows["large"]["relax_status"] == "unconverged" and rows["large"]["relax_reason"]
+    assert connect(str(out_dir / "ledger.db")).count() == 8

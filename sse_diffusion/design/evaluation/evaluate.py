@@ -18,6 +18,7 @@ TASKS: dict[str, str] = {
     "dng": "sse_diffusion.design.evaluation.dng:evaluate_dng",
     "conditions": "sse_diffusion.design.evaluation.conditions:evaluate_conditions",
     "crystals": "sse_diffusion.design.evaluation.crystals:evaluate_crystals",
+    "predictor": "sse_diffusion.design.evaluation.predictor:evaluate_predictor",
 }
 """Task -> function ``(config) -> None`` that writes into ``config.out``; imported when it is asked for."""
 

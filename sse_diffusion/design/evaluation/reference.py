@@ -41,6 +41,7 @@ class ReferenceConfig:
         split: only rows of this split (column ``split``); ``null`` for all.
         min_sites, max_sites: only rows with so many sites in the cell as given; ``null`` for no bound.
         columns: names of the structural columns, see :class:`sse_diffusion.data.tables.ColumnMap`.
+        cifs: zip or folder of CIFs beside a table of measurements; ``task=predictor`` only.
     """
 
     path: str | None = None
@@ -48,6 +49,7 @@ class ReferenceConfig:
     min_sites: int | None = None
     max_sites: int | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    cifs: str | None = None
 
 
 @dataclass(frozen=True)

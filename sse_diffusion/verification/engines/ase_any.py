@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from sse_diffusion.core.config import build
 from sse_diffusion.core.errors import EngineError
 from sse_diffusion.verification.engines import known_answer
+from sse_diffusion.verification.engines.adapter import PotentialCalculator
 from sse_diffusion.verification.potential import Evaluation, EvaluationError, PotentialInfo, import_target
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class AseConfig:
         calculator: ``module:ClassName``; called with ``kwargs``.
         kwargs: keywords of the calculator.
         name, version, licence, level_of_theory: what to write in the provenance.
+        memory_law: how its memory grows, in words.
         energy_scheme: name of its energy scale; empty gives a scheme of its own, which no shipped hull accepts.
         elements: supported elements; empty = all.
         reference_eV_per_atom: energies of LiF, LiCl, Li2O, Li2S compared at load; empty skips the test.
@@ -37,45 +39,47 @@ class AseConfig:
 
     calculator: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
     version: str = ""
     licence: str = ""
     level_of_theory: str = ""
     energy_scheme: str = ""
+    memory_law: str = "unknown"
     elements: tuple[str, ...] = ()
     reference_eV_per_atom: Mapping[str, float] = field(default_factory=dict)
     tolerance_eV_per_atom: float = 0.005
 
 
 class AseEngine:
-    """Wraps one ASE calculator class.
+    """One ASE calculator as a :class:`~sse_diffusion.verification.potential.Potential`.
+
+    Args:
+        config: see :class:`AseConfig`.
+        factory: makes the calculator; ``config.calculator`` called with ``config.kwargs`` when omitted.
 
     Raises:
-        EngineError: the class cannot be imported or built.
+        EngineError: the calculator cannot be imported or built.
     """
 
-    def __init__(self, config: AseConfig) -> None:
-        """Import the class and build one calculator."""
+    def __init__(self, config: AseConfig, factory: Callable[[], Calculator] | None = None) -> None:
+        """Build the calculator once: loading weights takes seconds."""
         from ase.data import chemical_symbols
 
         self.config = config
-        self._class = import_target(config.calculator)
-        self._calculator = self.calculator()
+        self._calculator = factory() if factory else _imported(config)
         self.info = PotentialInfo(
-            name=config.calculator.rpartition(":")[2],
+            name=config.name or config.calculator.rpartition(":")[2],
             version=config.version or "unknown",
             licence=config.licence or "unknown",
             level_of_theory=config.level_of_theory or "unknown",
             energy_scheme=config.energy_scheme or f"ase/{config.calculator}",
             elements=frozenset(config.elements or chemical_symbols[1:]),
-            memory_law="unknown",
+            memory_law=config.memory_law,
         )
 
     def calculator(self) -> Calculator:
-        """A fresh calculator."""
-        try:
-            return self._class(**dict(self.config.kwargs))
-        except Exception as error:  # a foreign constructor may raise anything
-            raise EngineError(f"{self.config.calculator} cannot be built: {error}", "check kwargs in the engine YAML") from error
+        """An ASE calculator with results of its own on the same weights."""
+        return PotentialCalculator(self)
 
     def evaluate(self, atoms: Sequence[Atoms]) -> list[Evaluation]:
         """See :meth:`sse_diffusion.verification.potential.Potential.evaluate`."""
@@ -105,9 +109,22 @@ def load(values: Mapping[str, Any]) -> AseEngine:
     Raises:
         ConfigError: unknown key. EngineError: cannot be built, or its energies are off.
     """
-    config = build(AseConfig, values)
-    engine = AseEngine(config)
+    return verified(AseEngine(build(AseConfig, values)))
+
+
+def verified(engine: AseEngine) -> AseEngine:
+    """The engine, once its energies agree with the known answers that its configuration gives; EngineError otherwise."""
+    config = engine.config
     if not config.reference_eV_per_atom:
-        logger.warning("%s: no reference energies given, the known-answer test was skipped", config.calculator)
+        logger.warning("%s: no reference energies given, the known-answer test was skipped", engine.info.name)
     known_answer.check(engine, config.reference_eV_per_atom, config.tolerance_eV_per_atom)
     return engine
+
+
+def _imported(config: AseConfig) -> Calculator:
+    """The calculator behind the import path."""
+    calculator = import_target(config.calculator)
+    try:
+        return calculator(**dict(config.kwargs))
+    except Exception as error:  # a foreign constructor may raise anything
+        raise EngineError(f"{config.calculator} cannot be built: {error}", "check kwargs in the engine YAML") from error

@@ -24,6 +24,8 @@ from sse_diffusion.core.config import build
 from sse_diffusion.core.errors import ConfigError, EngineError, did_you_mean
 from sse_diffusion.verification.engines import known_answer
 from sse_diffusion.verification.engines.adapter import PotentialCalculator
+from sse_diffusion.verification.engines.chgnet_graph import KeptGraph
+from sse_diffusion.verification.engines.chgnet_layers import speed_up
 from sse_diffusion.verification.potential import Evaluation, EvaluationError, PotentialInfo
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class ChgnetConfig:
         model: one of :data:`SHIPPED`, or the path of fine-tuned weights as CHGNet's trainer saves them.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         batch_atoms: structures are evaluated together up to this many atoms; 0 = one by one (best on CPU).
+        skin_A: a calculator keeps its neighbour list until an atom has moved about half of this; 0 searches at every step.
         reference_eV_per_atom: expected energies of LiF, LiCl, Li2O, Li2S for fine-tuned weights; shipped weights have theirs.
         tolerance_eV_per_atom: of the known-answer test.
         energy_scheme: name of the energy scale of fine-tuned weights.
@@ -66,6 +69,7 @@ class ChgnetConfig:
     model: str = "0.3.0"
     device: str = "cpu"
     batch_atoms: int = 0
+    skin_A: float = 0.6
     reference_eV_per_atom: Mapping[str, float] = field(default_factory=dict)
     tolerance_eV_per_atom: float = 0.005
     energy_scheme: str = ""
@@ -92,8 +96,7 @@ class ChgnetEngine:
         self.device = torch.device(device)
         self.model = (model if model is not None else _load_model(self.config.model)).to(self.device).eval()
         self.model.requires_grad_(False)
-        # An isolated atom has no neighbour within 6 A and a meaningless energy: refuse instead of warning on stderr.
-        self.model.graph_converter.set_isolated_atom_response("error")
+        speed_up(self.model)
         self.info = _info(self.config, self.model)
 
     def evaluate(self, atoms: Sequence[Atoms]) -> list[Evaluation]:
@@ -104,14 +107,24 @@ class ChgnetEngine:
         return results
 
     def calculator(self) -> Calculator:
-        """A fresh ASE calculator on these weights."""
-        return PotentialCalculator(self)
+        """A fresh ASE calculator on these weights; it keeps a neighbour list of its own while its atoms move."""
+        return PotentialCalculator(_Moving(self))
 
-    def _evaluate_batch(self, atoms: Sequence[Atoms]) -> list[Evaluation]:
+    def new_list(self, skin_A: float = 0.0) -> KeptGraph:
+        """A neighbour list for one system."""
+        converter = self.model.graph_converter
+        return KeptGraph(converter.atom_graph_cutoff, converter.bond_graph_cutoff, skin_A)
+
+    def evaluate_moving(self, atoms: Atoms, kept: KeptGraph) -> Evaluation:
+        """One configuration of a system in motion, with the list of its last configuration."""
+        return self._evaluate_batch([atoms], [kept])[0]
+
+    def _evaluate_batch(self, atoms: Sequence[Atoms], lists: Sequence[KeptGraph] | None = None) -> list[Evaluation]:
         import torch
         from chgnet.model.model import BatchedGraph
 
-        graphs = [self._graph(each) for each in atoms]
+        lists = lists or [self.new_list() for _ in atoms]
+        graphs = [self._graph(each, kept) for each, kept in zip(atoms, lists, strict=True)]
         model = self.model
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad=True")
@@ -141,10 +154,8 @@ class ChgnetEngine:
             results.append(Evaluation(float(energies[index]), forces, 0.5 * (stress + stress.T)))
         return results
 
-    def _graph(self, atoms: Atoms) -> Any:
+    def _graph(self, atoms: Atoms, kept: KeptGraph) -> Any:
         """Crystal graph of one structure on this device."""
-        from pymatgen.io.ase import AseAtomsAdaptor
-
         formula = atoms.get_chemical_formula()
         unknown = set(atoms.get_chemical_symbols()) - self.info.elements
         if unknown:
@@ -156,10 +167,26 @@ class ChgnetEngine:
         if not volume_per_atom >= MIN_VOLUME_A3_PER_ATOM:
             raise EvaluationError(f"{formula}: the cell has collapsed ({volume_per_atom:.2f} A^3/atom)", "use a larger cell")
         try:
-            graph = self.model.graph_converter(AseAtomsAdaptor.get_structure(atoms))
+            graph = kept.graph(atoms)
         except ValueError as error:
             raise EvaluationError(f"{formula}: an atom has no neighbour within 6 A", "the structure has fallen apart") from error
         return graph.to(self.device)
+
+
+class _Moving:
+    """The engine with one kept list: what a calculator that follows one system talks to."""
+
+    def __init__(self, engine: ChgnetEngine) -> None:
+        self.engine, self.info = engine, engine.info
+        self.kept = engine.new_list(engine.config.skin_A)
+
+    def evaluate(self, atoms: Sequence[Atoms]) -> list[Evaluation]:
+        """One after the other with the same list."""
+        return [self.engine.evaluate_moving(each, self.kept) for each in atoms]
+
+    def calculator(self) -> Calculator:
+        """A calculator with a list of its own."""
+        return self.engine.calculator()
 
 
 def load(values: Mapping[str, Any]) -> ChgnetEngine:

@@ -1,22 +1,27 @@
-"""The molecular-dynamics stage."""
+"""The molecular-dynamics stages: the short gate, and transport at several temperatures."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sse_diffusion.core.config import build
+from sse_diffusion.core.results import Status
 from sse_diffusion.verification.md_gate import MDGateConfig, md_gate
 from sse_diffusion.verification.stage import BaseStage, FunnelContext, Member, StageConfig, StageOutcome, rank
+from sse_diffusion.verification.supercell import supercell_atoms
+from sse_diffusion.verification.transport.study import TransportConfig, run_transport
 
 
 @dataclass(frozen=True, kw_only=True)
-class MDGateStageConfig(StageConfig):
-    """Settings of the MD stage.
+class DynamicsStageConfig(StageConfig):
+    """Settings of a stage that runs dynamics.
 
     Attributes:
-        protocol: keyword arguments of :class:`MDGateConfig`.
+        protocol: keyword arguments of the stage's protocol (:class:`MDGateConfig`, :class:`TransportConfig`).
         limit_eV_per_atom: the best ``max_candidates`` below this value of ``rank_by`` enter; ``None`` for no limit.
         fallback: when fewer than ``max_candidates`` lie below the limit, fill up with the next best; the reason says so.
     """
@@ -27,10 +32,12 @@ class MDGateStageConfig(StageConfig):
     fallback: bool = True
 
 
-class MDGateStage(BaseStage):
-    """The short MD gate for the best candidates that contain the mobile ion."""
+class _DynamicsStage(BaseStage):
+    """The best candidates that contain the mobile ion, and the protocol read from YAML."""
 
-    config_class = MDGateStageConfig
+    config_class: type[StageConfig] = DynamicsStageConfig
+    in_workers = True
+    protocol_class: type[MDGateConfig] | type[TransportConfig]
 
     def select(self, members: Sequence[Member], context: FunnelContext) -> dict[str, str]:
         """Those without the ion, above the limit (unless ``fallback``), and beyond the budget stay out."""
@@ -64,13 +71,37 @@ class MDGateStage(BaseStage):
 
     def prepare(self, missing: Sequence[Member], members: Sequence[Member], context: FunnelContext) -> None:
         """Load the engine; read the protocol."""
-        self._protocol = build(MDGateConfig, self.config.protocol)
-        _ = context.potential
+        _ = self.protocol, context.potential
+
+    @cached_property
+    def protocol(self) -> Any:
+        """The dataclass behind ``config.protocol``."""
+        return build(self.protocol_class, self.config.protocol)
+
+    def supercell_atoms(self, member: Member) -> int:
+        """Atoms that the dynamics will have."""
+        protocol = self.protocol
+        return supercell_atoms(len(member.structure), protocol.min_atoms, protocol.max_atoms, protocol.hard_max_atoms)
+
+    def _within(self, member: Member) -> bool:
+        """Whether the candidate lies below the limit."""
+        value = member.values.get(self.config.rank_by)
+        return self.config.limit_eV_per_atom is None or (value is not None and value <= self.config.limit_eV_per_atom)
+
+
+class MDGateStage(_DynamicsStage):
+    """The short MD gate."""
+
+    protocol_class = MDGateConfig
+
+    def atom_steps(self, member: Member, context: FunnelContext) -> float:
+        """Atoms of the supercell times steps."""
+        return float(self.supercell_atoms(member) * self.protocol.dynamics().steps)
 
     def evaluate(self, member: Member, context: FunnelContext) -> StageOutcome:
         """Fills ``md_status``, ``md_mobile``, ``md_msd_A2``, ``md_diffusivity_cm2_per_s``, ...; files in ``md/<id>``."""
         folder = context.out_dir / "md" / member.id
-        result = md_gate(member.structure, context.ion_of(member), context.potential, self._protocol, folder)
+        result = md_gate(member.structure, context.ion_of(member), context.potential, self.protocol, folder)
         diffusivity = result.diffusivity
         values = {
             "md_ion": result.mobile_ion,
@@ -93,7 +124,51 @@ class MDGateStage(BaseStage):
         )
         return StageOutcome(bool(result.mobile), values, "; ".join(text for text in (result.reason, note) if text))
 
-    def _within(self, member: Member) -> bool:
-        """Whether the candidate lies below the limit."""
-        value = member.values.get(self.config.rank_by)
-        return self.config.limit_eV_per_atom is None or (value is not None and value <= self.config.limit_eV_per_atom)
+
+@dataclass(frozen=True, kw_only=True)
+class TransportStageConfig(DynamicsStageConfig):
+    """Settings of the transport stage.
+
+    Attributes:
+        min_conductivity_S_per_cm: least conductivity at the protocol's target temperature (upper end of its interval);
+            ``None``: any.
+    """
+
+    min_conductivity_S_per_cm: float | None = None
+
+
+class TransportStage(_DynamicsStage):
+    """Dynamics at several temperatures with replicas, Arrhenius fit, sigma at the target temperature; off in the shipped
+    funnels."""
+
+    config_class = TransportStageConfig
+    protocol_class = TransportConfig
+
+    def atom_steps(self, member: Member, context: FunnelContext) -> float:
+        """Atoms times steps of all temperatures and replicas."""
+        return float(self.protocol.atom_steps(self.supercell_atoms(member)))
+
+    def evaluate(self, member: Member, context: FunnelContext) -> StageOutcome:
+        """Fills ``transport_*``; runs and ``transport.json`` in ``transport/<id>``."""
+        folder = context.out_dir / "transport" / member.id
+        result = run_transport(member.structure, context.ion_of(member), context.potential, self.protocol, folder)
+        sigma, energy = result.conductivity_target, result.tracer_fit.activation_energy_eV
+        low, high = sigma.provenance.get("interval_95", (None, sigma.value))
+        values = {
+            "transport_sigma_S_per_cm": sigma.value,
+            "transport_sigma_low_S_per_cm": low,
+            "transport_sigma_high_S_per_cm": high,
+            "transport_sigma_status": str(sigma.status),
+            "transport_nernst_einstein_S_per_cm": result.nernst_einstein_target.value,
+            "transport_target_K": self.protocol.target_K,
+            "transport_activation_energy_eV": energy.value,
+            "transport_activation_energy_sd_eV": energy.uncertainty,
+            "transport_non_arrhenius": result.tracer_fit.non_arrhenius,
+            "transport_seconds": round(result.seconds, 1),
+        }
+        least = self.config.min_conductivity_S_per_cm
+        reasons = [sigma.reason] if sigma.reason else []
+        enough = least is None or (math.isfinite(high) and high >= least)
+        if not enough:
+            reasons.append(f"sigma at {self.protocol.target_K:g} K is not above {least:g} S/cm")
+        return StageOutcome(enough and sigma.status is not Status.FAILED, values, "; ".join(reasons))

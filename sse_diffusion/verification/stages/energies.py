@@ -12,8 +12,11 @@ from sse_diffusion.core.config import build
 from sse_diffusion.core.errors import ConfigError, SSEError
 from sse_diffusion.core.results import Quantity, Status
 from sse_diffusion.verification.relax import RelaxConfig, relax
-from sse_diffusion.verification.stage import BaseStage, FunnelContext, Member, StageConfig, StageOutcome
+from sse_diffusion.verification.stage import OVERHEAD_ATOMS, BaseStage, FunnelContext, Member, StageConfig, StageOutcome
 from sse_diffusion.verification.validity import structural_validity
+
+USUAL_STEPS = 45
+"""Steps of a relaxation, for time estimates only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +50,17 @@ class PredictStage(BaseStage):
         self._predictions = {m.id: q for m, q in zip(missing, quantities, strict=True)}
 
     def evaluate(self, member: Member, context: FunnelContext) -> StageOutcome:
-        """Fills ``predicted_e_hull_eV_per_atom`` and ``predicted_e_hull_sd``; a failed prediction passes (it only ranks)."""
+        """Fills ``predicted_e_hull_eV_per_atom`` and ``predicted_e_hull_sd``; a prediction that failed or is outside the
+        predictor's domain (``predicted_in_domain``) ranks, but never stops a crystal."""
         quantity = self._predictions[member.id]
         values = {
             "predicted_e_hull_eV_per_atom": quantity.value,
             "predicted_e_hull_sd": quantity.uncertainty,
             "predicted_status": str(quantity.status),
+            "predicted_in_domain": quantity.ok,
         }
         limit = self.config.max_e_hull_eV_per_atom
-        too_high = limit is not None and quantity.value > limit
+        too_high = limit is not None and quantity.ok and quantity.value > limit
         reason = f"predicted {quantity.value:.3f} eV/atom above the hull (> {limit:g})" if too_high else quantity.reason
         return StageOutcome(not too_high, values, reason)
 
@@ -75,6 +80,7 @@ class StaticStage(BaseStage):
     """One energy of the crystal as proposed: a third of a relaxation step, and a good order for relaxing."""
 
     config_class = StaticConfig
+    in_workers = True
 
     def depends_on(self, members: Sequence[Member], context: FunnelContext) -> Any:
         """Engine and hull."""
@@ -83,6 +89,10 @@ class StaticStage(BaseStage):
     def prepare(self, missing: Sequence[Member], members: Sequence[Member], context: FunnelContext) -> None:
         """Load the engine and the hull: a failure here ends the run with its message, not every candidate."""
         _ = context.potential, context.hull
+
+    def atom_steps(self, member: Member, context: FunnelContext) -> float:
+        """One evaluation."""
+        return float(len(member.structure) + OVERHEAD_ATOMS)
 
     def evaluate(self, member: Member, context: FunnelContext) -> StageOutcome:
         """Fills ``static_energy_eV_per_atom``, ``static_e_above_hull_eV_per_atom``, ``static_max_force_eV_per_A``."""
@@ -121,6 +131,7 @@ class RelaxStage(BaseStage):
     """Relaxation with caps; a crystal that met a cap goes on, marked ``unconverged``."""
 
     config_class = RelaxStageConfig
+    in_workers = True
 
     def depends_on(self, members: Sequence[Member], context: FunnelContext) -> Any:
         """Engine and pressure."""
@@ -133,6 +144,11 @@ class RelaxStage(BaseStage):
             values["pressure_GPa"] = context.pressure_GPa
         self._protocol = build(RelaxConfig, values)
         _ = context.potential
+
+    def atom_steps(self, member: Member, context: FunnelContext) -> float:
+        """The usual number of steps (31-56 for cells of 12-16 atoms), or the cap."""
+        cap = build(RelaxConfig, self.config.protocol).max_steps
+        return float((len(member.structure) + OVERHEAD_ATOMS) * min(cap, USUAL_STEPS))
 
     def evaluate(self, member: Member, context: FunnelContext) -> StageOutcome:
         """Fills ``relaxed``, ``relax_status``, ``relax_steps``, ``relax_seconds``, ``energy_eV_per_atom``, ...; new structure."""

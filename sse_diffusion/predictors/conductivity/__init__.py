@@ -1,0 +1,1 @@
+"""Ionic conductivity of solid electrolytes: tables of measurements, features, Arrhenius models, the calibrated predictor."""

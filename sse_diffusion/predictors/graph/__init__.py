@@ -1,0 +1,1 @@
+"""Properties of a crystal from its structure: graph networks of matgl's layers, trained here, with calibrated intervals."""

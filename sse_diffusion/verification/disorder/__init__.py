@@ -1,0 +1,1 @@
+"""Partial occupancies: ordered supercells that represent them, and averages over those."""

@@ -1,0 +1,34 @@
+"""One after the other, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sse_diffusion.verification.executors.task import Job, Task, perform
+from sse_diffusion.verification.stage import StageResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class SerialConfig:
+    """Nothing to set."""
+
+
+class SerialExecutor:
+    """See :class:`~sse_diffusion.verification.executors.task.Executor`."""
+
+    config_class = SerialConfig
+    workers = 1
+
+    def __init__(self, config: SerialConfig | None = None) -> None:
+        """Nothing is started."""
+        self.preparing_s = 0.0
+
+    def run(self, job: Job, tasks: Iterator[Task]) -> Iterator[tuple[Task, StageResult | str]]:
+        """Each task with its result, in order."""
+        self.preparing_s = job.prepare()
+        for task in tasks:
+            yield task, perform(job, task)
+
+    def close(self) -> None:
+        """Nothing to end."""

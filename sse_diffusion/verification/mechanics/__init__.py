@@ -1,0 +1,1 @@
+"""Elastic tensors by force field, moduli and stability derived from them, and criteria for dendrites."""

@@ -1,0 +1,1 @@
+"""From trajectories to diffusivity, conductivity and its extrapolation, each with an interval."""

@@ -1,0 +1,47 @@
+"""Stages that cost a second look: mechanics and two-engine disagreement."""
+
+from __future__ import annotations
+
+import pytest
+from ase.build import bulk
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from sse_diffusion.core.candidate import Candidate
+from sse_diffusion.verification.potential import load_potential
+from sse_diffusion.verification.stage import FunnelContext, Member
+from sse_diffusion.verification.stages.disagreement import DisagreementConfig, DisagreementStage, disagreement
+from sse_diffusion.verification.stages.mechanics import MechanicsStage
+
+EMT = {"name": "ase", "calculator": "ase.calculators.emt:EMT"}
+LJ = {"name": "ase", "calculator": "ase.calculators.lj:LennardJones", "kwargs": {"rc": 6.0, "sigma": 2.3, "epsilon": 0.3}}
+
+
+def run(stage, structure, tmp_path):
+    context = FunnelContext(out_dir=tmp_path, potential_loader=lambda: load_potential(EMT), engine_id="emt")
+    member = Member(Candidate(id="a", structure=structure), structure)
+    stage.prepare([member], [member], context)
+    return stage.evaluate(member, context)
+
+
+def test_mechanics_stage(tmp_path):
+    good = run(MechanicsStage("mechanics"), AseAtomsAdaptor.get_structure(bulk("Cu")), tmp_path)
+    assert good.passed and good.values["born_stable"] and 100 < good.values["bulk_modulus_GPa"] < 200
+    bad = run(MechanicsStage("mechanics"), AseAtomsAdaptor.get_structure(bulk("Cu", "bcc", a=2.87)), tmp_path)
+    assert not bad.passed and "Born-unstable" in bad.reason
+
+
+def test_an_engine_agrees_with_itself_and_not_with_another():
+    copper = AseAtomsAdaptor.get_structure(bulk("Cu"))
+    emt, other = load_potential(EMT), load_potential(LJ)
+    assert disagreement(copper.make_supercell(2, in_place=False), emt, emt)["force_rms"].value < 1e-9
+    assert disagreement(copper.make_supercell(2, in_place=False), emt, other)["force_rms"].value > 0.01
+
+
+def test_disagreement_stage_stops_above_its_limit(tmp_path):
+    copper = AseAtomsAdaptor.get_structure(bulk("Cu").repeat(2))
+    config = DisagreementConfig(second_engine=LJ, max_force_rms_eV_per_A=1e-6)
+    outcome = run(DisagreementStage("disagreement", config), copper, tmp_path)
+    assert not outcome.passed and "differ" in outcome.reason
+    assert outcome.values["disagreement_force_eV_per_A"] == pytest.approx(
+        disagreement(copper, load_potential(EMT), load_potential(LJ))["force_rms"].value
+    )
