@@ -1,6 +1,6 @@
 """What each choice of the conductivity predictor is worth, by grouped cross-validation: conductivity.py STUDY ...
 
-Studies: likelihood (censored limits, noise per table, left-out groups; against a textbook Gaussian process), barriers (bond-
+Studies: likelihood (censored limits, noise per table, left-out groups against a textbook Gaussian process), barriers (bond-valence
 valence barriers as cheap labels), hyperparameters (Bayesian optimisation against gradient restarts), curve (error against
 the share of training groups), speed. Tables: those of `sse train experiment=predictor_conductivity`. Results:
 results/conductivity.json.

@@ -42,6 +42,8 @@ STAGES: dict[str, str] = {
     "relax": "sse_diffusion.verification.stages.energies:RelaxStage",
     "hull": "sse_diffusion.verification.stages.energies:HullStage",
     "window": "sse_diffusion.verification.stages.window:WindowStage",
+    "disagreement": "sse_diffusion.verification.stages.disagreement:DisagreementStage",
+    "mechanics": "sse_diffusion.verification.stages.mechanics:MechanicsStage",
     "md_gate": "sse_diffusion.verification.stages.dynamics:MDGateStage",
     "transport": "sse_diffusion.verification.stages.dynamics:TransportStage",
 }
