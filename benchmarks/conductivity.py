@@ -1,9 +1,8 @@
 """What each choice of the conductivity predictor is worth, by grouped cross-validation: conductivity.py STUDY ...
 
-Studies: likelihood (censored limits, noise per table, left-out groups against a textbook Gaussian process), barriers (bond-valence
-valence barriers as cheap labels), hyperparameters (Bayesian optimisation against gradient restarts), curve (error against
-the share of training groups), speed. Tables: those of `sse train experiment=predictor_conductivity`. Results:
-results/conductivity.json.
+Studies: likelihood (censored limits, noise per table, left-out groups; against a textbook process), barriers (bond-valence
+barriers as cheap labels), hyperparameters (Bayesian optimisation against gradient restarts), curve (error against the share of
+training groups), speed. Tables: those of `sse train experiment=predictor_conductivity`. Results: results/conductivity.json.
 """
 
 from __future__ import annotations

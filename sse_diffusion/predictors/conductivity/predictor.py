@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -232,11 +231,6 @@ class ConductivityPredictor:
 def domain_features(inputs: Inputs) -> Array:
     """(n, 158) what the distance to the training data is measured in: known for every material."""
     return np.concatenate([cumulative_fractions(inputs.composition), inputs.composition[:, MAX_Z:]], axis=1)
-
-
-def at_state(rows: Sequence[ConductivityRow], temperature_K: float) -> list[ConductivityRow]:
-    """The same materials asked at one temperature."""
-    return [replace(row, temperature_K=temperature_K) for row in rows]
 
 
 def hashed(key: str) -> str:
