@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,6 +21,7 @@ from sse_diffusion.core.provenance import package_versions, sha256_of_file
 from sse_diffusion.predictors.composition import Calibration, CompositionModelConfig, CompositionPredictor, Target, symbol_of
 from sse_diffusion.predictors.composition_data import LabelledCompositions
 from sse_diffusion.predictors.composition_scores import misses, score_target, truth
+from sse_diffusion.predictors.conformal import conformal_quantile
 from sse_diffusion.predictors.ensemble import laplace_nll
 from sse_diffusion.predictors.features import composition_features
 from sse_diffusion.predictors.tracking import Tracker, track
@@ -192,15 +192,9 @@ def calibrate(predictor: CompositionPredictor, held: LabelledCompositions, train
         spread = np.abs(labels - np.nanmedian(labels))
         rules["prior_95"][target.name] = float(np.nanquantile(spread, 0.95))
         for level, name in ((0.68, "68"), (0.95, "95")):
-            rules[f"scale_{name}"][target.name] = _conformal_quantile(scores, level)
+            rules[f"scale_{name}"][target.name] = conformal_quantile(scores, level)
     counts = Counter(symbol_of(z) for composition in train.compositions for z in composition)
     return Calibration(**rules, element_counts=dict(sorted(counts.items())))
-
-
-def _conformal_quantile(scores: NDArray[np.float64], level: float) -> float:
-    """The ceil((n + 1) level)-th smallest score: covers a new exchangeable row with probability >= level."""
-    known = np.sort(scores[np.isfinite(scores)])
-    return float(known[min(int(np.ceil((len(known) + 1) * level)), len(known)) - 1])
 
 
 def score(predictor: CompositionPredictor, rows: LabelledCompositions, recipe: Recipe) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,11 @@ STAGE_WORDS = {
     "static": "unrelaxed energy",
     "relax": "relaxation",
     "hull": "energy above hull",
+    "window": "electrochemical window",
+    "disagreement": "second engine",
+    "mechanics": "elastic tensor",
     "md_gate": "molecular dynamics",
+    "transport": "conductivity by dynamics",
     "report": "reached the end",
     "": "reached the end",
 }

@@ -28,7 +28,11 @@ STAGES = (
     "static",
     "relax",
     "hull",
+    "window",
+    "disagreement",
+    "mechanics",
     "md_gate",
+    "transport",
     "report",
 )
 """Stage names in the order a candidate meets them."""

@@ -32,7 +32,9 @@ def test_obelix_columns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
         assert isinstance(found[key], float)
         assert len(found[f"{key}_ci95"]) == 2
     assert found["mae_with_cif"] is None
-    assert "structure" not in found["mae_with_cif_reason"] or found["mae_with_cif_reason"]
+    assert found["mae_with_cif_reason"] == "no row to measure it on"
+    assert found["mae_uncensored_n"] == 5  # each error says over how many rows
+    assert found["mae_unseen_n"] == found["n_unseen"] < 6
 
 
 def test_any_property_with_a_label_column(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 GENERAL = ("mae", "r2", "spearman", "coverage95", "coverage68", "nll")
 """Metrics that mean something for every property."""
+COUNTS = {"mae_with_cif": "n_with_cif", "mae_uncensored": "n_uncensored", "mae_unseen": "n_unseen"}
+"""Metrics of some rows only, and the key that says of how many."""
 PROTOCOL = {
     "mae": "mean |error| against the number in the table; conductivities: log10 of S/cm, <1E-10 as 1e-10",
     "r2": "1 - squared errors over those of the mean",
@@ -84,7 +86,7 @@ def evaluate_predictor(config: DictConfig) -> None:
     scores = score(judged.sample, names)
     if judged.seen.any() and not judged.seen.all():
         unseen = score(judged.sample.take(np.flatnonzero(~judged.seen)), ["mae"])
-        scores |= {"mae_unseen": unseen["mae"], "mae_unseen_ci95": unseen["mae_ci95"]}
+        scores |= {"mae_unseen": unseen["mae"], "mae_unseen_ci95": unseen["mae_ci95"], "n_unseen": unseen["n"]}
         names = (*names, "mae_unseen")
     extra = {
         "task": "predictor",
@@ -104,7 +106,7 @@ def _metric(scores: Mapping[str, Any], name: str) -> Metric:
     if not np.isfinite(value):
         return Metric.missing("no row to measure it on")
     low, high = scores[f"{name}_ci95"]
-    return Metric(float(value), (float(low), float(high)), n=int(scores["n"]))
+    return Metric(float(value), (float(low), float(high)), n=int(scores[COUNTS.get(name, "n")]))
 
 
 def _judge_conductivity(predictor: ConductivityPredictor, path: Path, cifs: str | None) -> Judged:

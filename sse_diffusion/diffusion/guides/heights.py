@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sse_diffusion.core.config import config_dir
 from sse_diffusion.core.errors import ConfigError
 from sse_diffusion.diffusion.guides.guide import Seen, Stage, called
 from sse_diffusion.diffusion.guides.property_guide import judged, log_interval_probability
 from sse_diffusion.diffusion.model import CrystalModel
 from sse_diffusion.predictors.protocol import Predictor
+from sse_diffusion.predictors.registry import available, load_predictor
 from sse_diffusion.predictors.stability import HULL, CompositionStability
 from sse_diffusion.thermo.competition import Standing
 from sse_diffusion.thermo.conditions import ConditionSpec
@@ -158,18 +158,15 @@ def height_judges(names: Sequence[str], model: CrystalModel, energy_scheme: str)
     Raises:
         ConfigError: no such judge, or none is left. EnergySchemeError: of another energy scheme than the phases.
     """
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
     judges: list[HeightJudge] = []
+    registered = available()
     for name in names:
         if name == "head":
             judges += [HeadJudge(model)] if STATIC in model.denoiser.property_names else []
         elif name == "composition":
             judges.append(CompositionJudge())
         else:
-            registered = config_dir() / "predictors" / "property" / f"{name}.yaml"
-            made = instantiate(OmegaConf.load(registered)) if registered.is_file() else called(name, "judge")
+            made = load_predictor(name) if name in registered else called(name, "judge")
             judges.append(StructureJudge(made, energy_scheme) if isinstance(made, Predictor) else made)
     if not judges:
         raise ConfigError(f"sampler.height_judges={list(names)} leaves nobody to judge dG_hull", "set it to [head, composition]")

@@ -143,7 +143,8 @@ def score(
     draws = [np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))]) for _ in range(resamples)]
     samples = [s.take(rows) for rows in draws]
     result: dict[str, float | int | list[float]] = {"n": len(s.truth), "n_with_cif": int(s.with_cif.sum())}
-    result |= {"n_censored": int(s.censored.sum()), "n_groups": len(members), "base_rate": float((s.truth > CONDUCTING).mean())}
+    result |= {"n_censored": int(s.censored.sum()), "n_uncensored": int((~s.censored).sum())}
+    result |= {"n_groups": len(members), "base_rate": float((s.truth > CONDUCTING).mean())}
     for name in names:
         function = METRICS[name]
         values = np.array([function(sample) for sample in samples])

@@ -238,7 +238,7 @@ def test_a_registered_property_judges(
     folder.mkdir(parents=True)
     (folder / "height.yaml").write_text("_target_: my_property.Height\ncheckpoint: -0.2\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("sse_diffusion.diffusion.guides.heights.config_dir", lambda: tmp_path)
+    monkeypatch.setattr("sse_diffusion.predictors.registry.config_dir", lambda: tmp_path)
     (judge,) = height_judges(("height",), judging, "another scheme: heights have none")
     batch = crystals(judging, "CaO")
     by = guide(judging, table, 300.0, 0.0, Interval(-math.inf, -0.2), judge, final=1.0)
