@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from sse_diffusion.core.results import Quantity, Status
 from sse_diffusion.design.labels.sample import Relaxed
 from sse_diffusion.thermo.conditions import mobile_ion_of
 from sse_diffusion.thermo.hull import ReferenceHull
-from sse_diffusion.thermo.hull_grid import HullGrid, exact_above_hull
-from sse_diffusion.thermo.labels import HIGHEST_LIMIT_V
+from sse_diffusion.thermo.hull_grid import exact_above_hull
 from sse_diffusion.thermo.phases import PhaseTable
-from sse_diffusion.thermo.windows import ION_CHARGE, stability_windows
+from sse_diffusion.verification.stability.subject import Subject
+from sse_diffusion.verification.stability.window import electrochemical_window
 
 log = logging.getLogger(__name__)
 
@@ -77,34 +74,16 @@ class HullEnergies:
         return results
 
     def windows(self, crystals: Sequence[Relaxed]) -> list[tuple[Quantity, Quantity]]:
-        """Reduction and oxidation limit of each crystal against its own mobile ion, V; above the hull those of its decomposition.
+        """Reduction and oxidation limit of each crystal against its own mobile ion, V; above the hull: of its decomposition."""
+        return [self._window(crystal) for crystal in crystals]
 
-        A crystal above the hull changes nobody's hull, so all of them are one table; each one below it needs its own.
-        """
-        answers = [(Quantity.failed(q.reason, VOLTAGE),) * 2 for q in (_failed(c) for c in crystals)]
-        heights = self.above_hull(crystals)
-        ions = [mobile_ion_of(c.structure.composition.chemical_system_set) for c in crystals]
-        placed: list[int] = []
-        for i, (height, ion) in enumerate(zip(heights, ions, strict=True)):
-            if height.status is Status.FAILED or ion not in ION_CHARGE:
-                reason = height.reason if height.status is Status.FAILED else "no mobile ion"
-                answers[i] = (Quantity.failed(reason, VOLTAGE),) * 2
-            elif height.value >= 0.0:
-                placed.append(i)
-            else:
-                answers[i] = self._windows([crystals[i]], [ion])[0]
-        for i, limits in zip(placed, self._windows([crystals[i] for i in placed], [ions[i] for i in placed]), strict=True):
-            answers[i] = limits
-        return answers
-
-    def _windows(self, crystals: Sequence[Relaxed], ions: Sequence[str]) -> list[tuple[Quantity, Quantity]]:
-        if not crystals:
-            return []
-        table = _joined(self.phases, self._candidates(crystals))
-        rows = np.arange(len(self.phases), len(table))
-        found = stability_windows(HullGrid.static(table), rows, ions)
-        sides = zip(found.reduction_limit_V.tolist(), found.oxidation_limit_V.tolist(), found.reasons, strict=True)
-        return [(_voltage(reduction, why), _voltage(oxidation, why)) for reduction, oxidation, why in sides]
+    def _window(self, crystal: Relaxed) -> tuple[Quantity, Quantity]:
+        if not _known(crystal):
+            return (Quantity.failed(crystal.energy.reason, VOLTAGE),) * 2
+        composition = crystal.structure.composition
+        subject = Subject(composition.reduced_formula, crystal.energy.value, crystal.energy_scheme)
+        found = electrochemical_window(self.reference, subject, mobile_ion_of(composition.chemical_system_set))
+        return found.reduction, found.oxidation
 
     def _candidates(self, crystals: Sequence[Relaxed]) -> PhaseTable:
         """Crystals with a formation energy as columns."""
@@ -121,21 +100,3 @@ def _known(crystal: Relaxed) -> bool:
 
 def _failed(crystal: Relaxed) -> Quantity:
     return Quantity.failed(crystal.energy.reason, ENERGY)
-
-
-def _voltage(value: float, reason: str) -> Quantity:
-    if value > HIGHEST_LIMIT_V:
-        return Quantity.failed(f"{value:.1f} V: a phase is missing from the table (above {HIGHEST_LIMIT_V:g} V)", VOLTAGE)
-    return Quantity(value, unit=VOLTAGE) if math.isfinite(value) else Quantity.failed(reason, VOLTAGE)
-
-
-def _joined(table: PhaseTable, more: PhaseTable) -> PhaseTable:
-    """Both tables over the elements of the first, which has all elements of the second; for static energies only."""
-    column = {symbol: i for i, symbol in enumerate(table.elements)}
-    fractions: Float[np.ndarray, "q e"] = np.zeros((len(more), len(table.elements)))
-    fractions[:, [column[symbol] for symbol in more.elements]] = more.fractions
-    both: dict[str, Any] = {
-        name: np.concatenate([getattr(table, name), getattr(more, name)])
-        for name in ("formation_energy", "volume", "volume_estimated", "measured")
-    }
-    return dataclasses.replace(table, ids=(*table.ids, *more.ids), fractions=np.concatenate([table.fractions, fractions]), **both)
