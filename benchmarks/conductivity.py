@@ -1,8 +1,9 @@
 """What each choice of the conductivity predictor is worth, by grouped cross-validation: conductivity.py STUDY ...
 
 Studies: likelihood (censored limits, noise per table, left-out groups; against a textbook process), barriers (bond-valence
-barriers as cheap labels), hyperparameters (Bayesian optimisation against gradient restarts), curve (error against the share of
-training groups), speed. Tables: those of `sse train experiment=predictor_conductivity`. Results: results/conductivity.json.
+barriers as cheap labels), soft_labels (conductivities of our own dynamics; runs=FOLDER,FOLDER), hyperparameters (Bayesian
+optimisation against gradient restarts), curve (error against the share of training groups), speed. Tables: those of
+`sse train experiment=predictor_conductivity`. Results: results/conductivity.json.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,7 @@ from sse_diffusion.predictors.conductivity.gaussian_process import (
 from sse_diffusion.predictors.conductivity.inputs import Inputs, inputs_of
 from sse_diffusion.predictors.conductivity.model import observations_of
 from sse_diffusion.predictors.conductivity.scores import mean_difference, score
+from sse_diffusion.predictors.conductivity.soft_labels import read_soft_labels
 from sse_diffusion.predictors.conductivity.tables import ConductivityRow, read_conductivities
 
 RESULTS = Path(__file__).parent / "results" / "conductivity.json"
@@ -87,6 +90,40 @@ def barriers(rows: Rows, inputs: Inputs, folds: Sequence[Fold], n_cheap: int = 1
     return {"n_cheap": len(cheap), **_paired(both, folds, losses, "with_barriers", "without")}
 
 
+def soft_labels(rows: Rows, inputs: Inputs, folds: Sequence[Fold], runs: str = "runs/gate") -> dict[str, Any]:
+    """Conductivities that runs of `sse verify` and `sse design` computed, as soft labels; scored are measurements only.
+
+    A label whose composition is in the test fold is left out there. `with_structures`: with the relaxed crystals of the labels.
+    """
+    from sse_diffusion.verification.conductivity_labels import write_soft_labels
+
+    with TemporaryDirectory() as folder:
+        table = Path(folder) / "md.csv"
+        write_soft_labels(runs.split(","), table, structures=True)
+        soft = read_soft_labels(table)
+    both = {"with_soft": [*rows, *(replace(row, structure=None) for row in soft)], "with_structures": [*rows, *soft]}
+    measured = [*folds, *make_folds(rows, "liverpool", "paper")]
+    n = sum(len(fold.test) for fold in folds)
+    losses = {"without": _losses(rows, inputs, measured, GaussianProcessConfig(), lambda o: o)}
+    for name, together in both.items():
+        joined = _concatenate(inputs, inputs_of(together[len(rows) :]))
+        every = [
+            *make_folds(together, "obelix", "paper and composition"), *make_folds(together, "liverpool", "paper")
+        ]  # fmt: skip
+        losses[name] = _losses(together, joined, every, GaussianProcessConfig(), lambda o: o)
+    first = {name: (loss[:n], error[:n]) for name, (loss, error) in losses.items()}
+    record: dict[str, Any] = {"labels": {row.id.split("/")[1]: _shown(row) for row in soft}}
+    for table_name, part, found in (("obelix", folds, first), ("both", measured, losses)):
+        pairs = [_paired(rows, part, found, name, "without") for name in both]
+        record[table_name] = {**pairs[0], **pairs[1]}
+    return record
+
+
+def _shown(row: ConductivityRow) -> str:
+    value = f"{row.log10_sigma:.2f}"
+    return f"{row.temperature_K:g} K: " + (f"<{value}" if row.limit else f"{value} +- {row.sd:.2f}")
+
+
 def hyperparameters(rows: Rows, inputs: Inputs, folds: Sequence[Fold], n_evaluations: int = 24) -> dict[str, Any]:
     """First fold only: the left-out density of 350 training rows by Bayesian optimisation (botorch, log expected improvement over
     seven log factors) and by gradient ascent from three seeds, and what each predicts for the held-out rows."""
@@ -99,8 +136,7 @@ def hyperparameters(rows: Rows, inputs: Inputs, folds: Sequence[Fold], n_evaluat
     def density(parameters: Hyperparameters) -> float:
         with torch.no_grad():
             part = o.take(chosen)
-            arguments = start.x[chosen], torch.from_numpy(part.value), torch.from_numpy(part.table), part.groups
-            return float(log_left_out_density(parameters, *arguments)) / len(chosen)
+            return float(log_left_out_density(parameters, start.x[chosen], part, part.groups)) / len(chosen)
 
     def judged(parameters: Hyperparameters, seconds: float) -> dict[str, float]:
         process = ArrheniusGaussianProcess(parameters, start.scaling, x_train, o)
@@ -157,7 +193,7 @@ def speed(rows: Rows, inputs: Inputs, folds: Sequence[Fold]) -> dict[str, Any]:
 
 
 STUDIES: dict[str, Callable[..., dict[str, Any]]] = {
-    function.__name__: function for function in (likelihood, barriers, hyperparameters, curve, speed)
+    function.__name__: function for function in (likelihood, barriers, soft_labels, hyperparameters, curve, speed)
 }
 
 
@@ -287,8 +323,9 @@ def main() -> None:
     )
     inputs = inputs_of(rows)
     folds = make_folds(rows, "obelix", "paper and composition", config.n_folds, config.seed)
-    for name in sys.argv[1:] or STUDIES:
-        found = STUDIES[name](rows, inputs, folds)
+    options = dict(a.split("=", 1) for a in sys.argv[1:] if "=" in a)
+    for name in [a for a in sys.argv[1:] if "=" not in a] or STUDIES:
+        found = STUDIES[name](rows, inputs, folds, **(options if name == "soft_labels" else {}))
         print(name, found, flush=True)
         write_json_atomically(RESULTS, {**(read_json(RESULTS) or {}), name: found})
 

@@ -25,6 +25,7 @@ SCHEMAS = {
     "diffusion": "sse_diffusion.diffusion.structure_types.build:BuildConfig",
     "thermo/phases": "sse_diffusion.thermo.labels:PhasesConfig",
     "thermo/condition": "sse_diffusion.thermo.conditions:ConditionSpec",
+    "thermo/judged": "sse_diffusion.thermo.conditions:ConditionSpec",
 }
 """Group -> dataclass whose keyword arguments its files are."""
 NODES = {

@@ -12,7 +12,7 @@ import pytest
 
 from sse_diffusion import cli
 from sse_diffusion.core.compose import require_filled
-from sse_diffusion.thermo.conditions import load_condition_specs
+from sse_diffusion.thermo.conditions import load_condition_specs, load_judged_specs
 from sse_diffusion.thermo.request import parse_request
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +57,7 @@ def test_overrides_compose(page: str, verb: str, overrides: list[str], composed:
     config = composed(verb, *overrides)
     require_filled(verb, config)
     if "ask" in config:
-        assert parse_request(config.ask, load_condition_specs()).mobile_ion != ""
+        assert parse_request(config.ask, {**load_judged_specs(), **load_condition_specs()}).mobile_ion != ""
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["doctor", "checkpoint=nowhere"]], ids=ids)

@@ -101,6 +101,7 @@ def make_context(values: dict[str, Any], request: Request, out: Path) -> FunnelC
     )
     _add_known(context, values)
     _add_predictor(context, values)
+    _add_conductivity(context, values)
     return context
 
 
@@ -137,6 +138,22 @@ def _add_predictor(context: FunnelContext, values: dict[str, Any]) -> None:
     record = read_json(Path(folder) / "config.json")
     context.predictor_loader = partial(_load_predictor, folder)
     context.predictor_id = hash_of_config(record if isinstance(record, dict) else {"folder": str(folder)})
+
+
+def _add_conductivity(context: FunnelContext, values: dict[str, Any]) -> None:
+    """The conductivity predictor, where lithium is to move and the predictor knows the state point."""
+    from sse_diffusion.core.checkpoint import checkpoint_dir
+    from sse_diffusion.predictors.conductivity.predictor import TEMPERATURE_RANGE_K, PRESSURE_RANGE_GPa
+    from sse_diffusion.predictors.registry import load_predictor
+
+    folder = values["conductivity_predictor"]
+    state = ((context.temperature_K, TEMPERATURE_RANGE_K), (context.pressure_GPa, PRESSURE_RANGE_GPa))
+    if not folder or context.mobile_ion != "Li" or not all(low <= value <= high for value, (low, high) in state):
+        return
+    path = checkpoint_dir("conductivity" if folder == "auto" else str(folder))
+    asked = {"temperature_K": context.temperature_K, "pressure_GPa": context.pressure_GPa}
+    context.conductivity_loader = partial(load_predictor, "log10_conductivity", path, **asked)
+    context.conductivity_id = hash_of_config(read_json(path / "config.json") or {"folder": str(path)})
 
 
 def _load_predictor(folder: Path | str) -> CompositionStability:

@@ -190,6 +190,8 @@ def inpaint_candidates(
         )
     given = Given.read(fix, request)
     model, stored = load_model(checkpoint)
+    if judged := set(request.conditions) - set(model.specs):
+        raise ConfigError(f"inpainting takes no particles, which {', '.join(sorted(judged))} needs", "leave it out of ask")
     task = given.task(model, fix, request, config, seed)
     tried = n * fix.trials
     with tqdm(total=tried, desc="placing ions", unit="trial", disable=not progress) as bar:

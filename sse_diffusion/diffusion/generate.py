@@ -30,6 +30,7 @@ from sse_diffusion.diffusion.model import CrystalModel, load_model
 from sse_diffusion.diffusion.samplers import SamplerConfig, Start, sampler
 from sse_diffusion.diffusion.structure_types.decorate import decorate, roles_of
 from sse_diffusion.diffusion.structure_types.proposer import Proposal, StructureTypes, load_structure_types
+from sse_diffusion.thermo.conditions import load_judged_specs
 from sse_diffusion.thermo.request import Request
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def sample_candidates(
     """
     config = config or SamplerConfig()
     model, stored = load_model(checkpoint)
-    unknown = set(request.conditions) - set(model.specs)
+    unknown = set(request.conditions) - set(model.specs) - set(load_judged_specs())
     if unknown:
         raise ConfigError(f"this checkpoint does not know {', '.join(sorted(unknown))}", f"it knows: {', '.join(model.specs)}")
     prefix = _prefix(stored.sha256, request, config, seed, guides)
@@ -130,7 +131,7 @@ def _sampled(
     model: CrystalModel, request: Request, index: Tensor, seed: int, config: SamplerConfig,
     on_done: Callable[[int], object], guides: Sequence[Guide],
 ) -> dict[int, Made]:  # fmt: skip
-    chosen = choose_guides(model, request.conditions, config, guides)
+    chosen = choose_guides(model, request.conditions, config, guides, (request.temperature_K, request.pressure_GPa))
     task = Task(model, request.conditions, HardChemistry.from_chemistry(request.chemistry), seed, config, guides=chosen)
     crystals = task.run(index, on_done)
     if config.particles > 1 and crystals:

@@ -19,7 +19,7 @@ from sse_diffusion.diffusion.fix import FixConfig, inpaint_candidates
 from sse_diffusion.diffusion.generate import sample_candidates
 from sse_diffusion.diffusion.model import KIND, VERSION
 from sse_diffusion.diffusion.samplers import SamplerConfig
-from sse_diffusion.thermo.conditions import ConditionSpec
+from sse_diffusion.thermo.conditions import ConditionSpec, load_judged_specs
 from sse_diffusion.thermo.request import parse_request
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ COLUMNS = ("id", "formula", "space_group", "n_atoms", "volume_A3_per_atom", "sur
 
 
 def checkpoint_specs(checkpoint: str | Path) -> dict[str, ConditionSpec]:
-    """Conditions that a stored model knows, without loading its weights.
+    """What can be asked of a stored model, read without its weights: its conditions, and what predictors judge.
 
     Raises:
         CheckpointError: not a generative model.
@@ -39,7 +39,8 @@ def checkpoint_specs(checkpoint: str | Path) -> dict[str, ConditionSpec]:
     from sse_diffusion.core.checkpoint import read_config
 
     config = read_config(checkpoint, KIND, VERSION)
-    return {name: build(ConditionSpec, spec) for name, spec in config["model"]["conditions"].items()}
+    own = {name: build(ConditionSpec, spec) for name, spec in config["model"]["conditions"].items()}
+    return {**load_judged_specs(), **own}
 
 
 def run_sample(cfg: DictConfig) -> int:

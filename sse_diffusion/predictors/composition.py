@@ -18,6 +18,7 @@ from sse_diffusion.core.errors import CheckpointError
 from sse_diffusion.core.results import Quantity, Status
 from sse_diffusion.predictors.ensemble import EnsembleMLP, mixture
 from sse_diffusion.predictors.features import FEATURE_NAMES, MAX_Z, composition_features, element_table
+from sse_diffusion.predictors.training_index import TrainingIndex
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
@@ -90,6 +91,7 @@ class CompositionPredictor:
     Attributes:
         kind: of the checkpoint, and its name among the shipped ones.
         targets: what is predicted; :meth:`predict` answers the first.
+        trained: the compositions it was trained on, where they are recorded.
     """
 
     kind: ClassVar[str]
@@ -108,6 +110,7 @@ class CompositionPredictor:
         self.calibration = calibration
         self.table = element_table() if table is None else table
         self.sha256 = sha256
+        self.trained: TrainingIndex | None = None
 
     @property
     def name(self) -> str:
@@ -145,7 +148,9 @@ class CompositionPredictor:
             model.load_state_dict(tensors)
         except (KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{folder} is incomplete: {error}", "copy or train the checkpoint again") from error
-        return cls(model, shape, calibration, table, read.sha256)
+        predictor = cls(model, shape, calibration, table, read.sha256)
+        predictor.trained = TrainingIndex.load(folder)
+        return predictor
 
     def save(self, folder: str | Path, training: Mapping[str, Any] | None = None) -> None:
         """Write the checkpoint (about 1.4 MB); ``training`` is recorded beside the model's shape."""
@@ -158,6 +163,8 @@ class CompositionPredictor:
             "features": list(FEATURE_NAMES),
         }
         save_checkpoint(folder, self.kind, VERSION, record, tensors)
+        if self.trained is not None:
+            self.trained.save(folder)
 
     def predict(self, structures: Sequence[Structure | Composition]) -> list[Quantity]:
         """The first target of each crystal or composition; ``provenance["signed_value"]``: before it is cut at the floor."""

@@ -25,6 +25,7 @@ from sse_diffusion.predictors.conformal import conformal_quantile
 from sse_diffusion.predictors.ensemble import laplace_nll
 from sse_diffusion.predictors.features import composition_features
 from sse_diffusion.predictors.tracking import Tracker, track
+from sse_diffusion.predictors.training_index import TrainingIndex
 
 CALIBRATION_FOLD, TEST_FOLD = 0, 1
 PROPERTIES = {
@@ -126,6 +127,7 @@ def train_composition(config: CompositionTrainConfig) -> dict[str, Any]:
         predictor.calibration = calibrate(predictor, held, train)
         scores = {"val": score(predictor, val, recipe), "test_new_systems": score(predictor, test, recipe)}
         tracker.log(scores)
+    predictor.trained = TrainingIndex.of_formulas([*train.formulas, *held.formulas])
     predictor.save(config.out, choices)
     weights = Path(config.out) / "weights.safetensors"
     metrics = {
@@ -140,6 +142,12 @@ def train_composition(config: CompositionTrainConfig) -> dict[str, Any]:
     }
     write_json_atomically(Path(config.out) / "metrics.json", metrics)
     return metrics
+
+
+def training_index(config: CompositionTrainConfig) -> TrainingIndex:
+    """The compositions that a run with this configuration trains and calibrates on."""
+    rows, _ = recipe_of(config.property).read(config)
+    return TrainingIndex.of_formulas(rows.take(rows.fold(config.n_folds) != TEST_FOLD).formulas)
 
 
 def fit(

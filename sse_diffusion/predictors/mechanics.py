@@ -24,6 +24,7 @@ from sse_diffusion.predictors.conformal import LEVELS
 from sse_diffusion.predictors.descriptors.table import FAMILIES, DescriptorTable, describe
 from sse_diffusion.predictors.domain import DomainDistance
 from sse_diffusion.predictors.features import FEATURE_NAMES, MAX_Z
+from sse_diffusion.predictors.training_index import TrainingIndex
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -131,6 +132,7 @@ class MechanicsPredictor:
         if answer not in UNITS:
             raise ConfigError(f"no elastic property {answer!r}", did_you_mean(answer, PROPERTIES))
         self.model, self.calibration, self.name, self.sha256 = model, calibration, answer, sha256
+        self.trained: TrainingIndex | None = None  # the compositions it was trained on, where they are recorded
 
     @property
     def unit(self) -> str:
@@ -154,9 +156,12 @@ class MechanicsPredictor:
                 trees_from_tensors(trees["scale"]),
                 DomainDistance.from_tensors(read.tensors),
             )
-            return cls(model, MechanicsCalibration(**read.config["calibration"]), target, read.sha256)
+            calibration = MechanicsCalibration(**read.config["calibration"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{read.path} is incomplete: {error}", "copy or train the checkpoint again") from error
+        predictor = cls(model, calibration, target, read.sha256)
+        predictor.trained = TrainingIndex.load(read.path)
+        return predictor
 
     def save(self, folder: str | Path, training: Mapping[str, Any] | None = None) -> None:
         """Write the checkpoint; ``training`` is recorded beside the model."""
@@ -169,6 +174,8 @@ class MechanicsPredictor:
             "training": dict(training or {}),
         }
         save_checkpoint(folder, self.kind, VERSION, record, {**tensors, **self.model.domain.tensors()})
+        if self.trained is not None:
+            self.trained.save(folder)
 
     def predict(self, structures: Sequence[Structure]) -> list[Quantity]:
         """One quantity per structure."""

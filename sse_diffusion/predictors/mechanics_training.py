@@ -35,6 +35,7 @@ from sse_diffusion.predictors.mechanics import (
 )
 from sse_diffusion.predictors.mechanics_data import SOURCES, ElasticRows, read_elastic_tables
 from sse_diffusion.predictors.mechanics_scores import score_folds
+from sse_diffusion.predictors.training_index import TrainingIndex
 
 log = logging.getLogger(__name__)
 
@@ -126,9 +127,15 @@ def train_mechanics(config: MechanicsTrainConfig) -> dict[str, Any]:
     metrics: dict[str, Any] = {"protocol": PROTOCOL, "rows": dict(Counter(list(SOURCES)[s] for s in rows.source.tolist()))}
     metrics |= {name: score_folds(run, rows, table) for name, run in runs.items()}
     metrics |= {"seconds": round(time.perf_counter() - start), "commit": git_commit(), "packages": package_versions()}
+    predictor.trained = TrainingIndex.of(rows.compositions)
     predictor.save(config.out, {"config": asdict(config), "tables": {n: sha256_of_file(find_table(p)) for n, p in paths.items()}})
     write_json_atomically(Path(config.out) / "metrics.json", metrics)
     return metrics
+
+
+def training_index(config: MechanicsTrainConfig) -> TrainingIndex:
+    """The compositions that a run with this configuration trains on."""
+    return TrainingIndex.of(read_elastic_tables({name: getattr(config, name) for name in SOURCES}, config.progress).compositions)
 
 
 def varying_columns(table: DescriptorTable) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ STAGE_WORDS = {
     "window": "electrochemical window",
     "disagreement": "second engine",
     "mechanics": "elastic tensor",
+    "phonons": "phonons",
     "md_gate": "molecular dynamics",
     "transport": "conductivity by dynamics",
     "report": "reached the end",
@@ -35,11 +36,17 @@ HEADER = (
     "atoms",
     "surprisal",
     "E hull predicted",
+    "log σ predicted",
     "E hull unrelaxed",
     "E hull relaxed",
     "MD",
     "stopped at",
     "reason",
+)
+
+CAPTION = (
+    "Energies in eV/atom above the hull; surprisal in nats per orbit; log σ: predicted log10 of S/cm at the temperature asked, "
+    "with its 95 % interval (?: outside the predictor's domain). Click a heading to sort."
 )
 
 
@@ -56,7 +63,7 @@ def candidate_table(run: RunFolder) -> str:
     controls += element("span", f"{len(run.rows)} rows", id="filter-count", role="status")
     head = "".join(element("th", element("button", text(name), type="button"), scope="col") for name in HEADER)
     body = "".join(_row(row, row.get("id") in run.cifs) for row in run.rows)
-    caption = element("caption", "Energies in eV/atom above the hull; surprisal in nats per orbit. Click a heading to sort.")
+    caption = element("caption", CAPTION)
     table = element("table", f"{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>", id="candidates")
     return element("div", controls, class_="controls") + element(
         "div", table, class_="scroll", tabindex="0", role="region", aria_label="All candidates"
@@ -79,10 +86,8 @@ def _row(row: dict[str, str], has_card: bool) -> str:
         _cell(text(_space_group(row)), row.get("space_group_found") or row.get("space_group", "")),
         _cell(text(row.get("n_atoms", "")), row.get("n_atoms", ""), numeric=True),
     ]
-    for column in ("surprisal", "predicted_e_hull_eV_per_atom", "static_e_above_hull_eV_per_atom", "e_above_hull_eV_per_atom"):
-        value = number(row.get(column))
-        shown = fixed(value, 2 if column == "surprisal" else 3) if math.isfinite(value) else ""
-        cells.append(_cell(text(shown), f"{value:.6g}" if math.isfinite(value) else "", numeric=True))
+    cells += [_number(row, "surprisal", 2), _number(row, "predicted_e_hull_eV_per_atom"), _conductivity(row)]
+    cells += [_number(row, "static_e_above_hull_eV_per_atom"), _number(row, "e_above_hull_eV_per_atom")]
     cells += [
         _cell(text(_md(row)), _md(row)),
         _cell(text(STAGE_WORDS.get(stage, stage)), _order(stage)),
@@ -95,6 +100,23 @@ def _row(row: dict[str, str], has_card: bool) -> str:
 def _cell(content: str, sort_by: object, numeric: bool = False) -> str:
     """A cell with its sorting key."""
     return element("td", content, data_sort=sort_by, class_="number" if numeric else None)
+
+
+def _number(row: dict[str, str], column: str, digits: int = 3) -> str:
+    """The cell of a number."""
+    value = number(row.get(column))
+    finite = math.isfinite(value)
+    return _cell(text(fixed(value, digits) if finite else ""), f"{value:.6g}" if finite else "", numeric=True)
+
+
+def _conductivity(row: dict[str, str]) -> str:
+    """Predicted log10 of S/cm with its 95 % interval; a question mark outside the predictor's domain."""
+    name = "predicted_log10_conductivity"
+    value, low, high = (number(row.get(name + end)) for end in ("", "_low", "_high"))
+    if not math.isfinite(value):
+        return _cell("", "", numeric=True)
+    doubt = "" if truth(row.get(f"{name}_in_domain")) else " ?"
+    return _cell(text(f"{fixed(value, 1)} ({fixed(low, 1)} to {fixed(high, 1)}){doubt}"), f"{value:.6g}", numeric=True)
 
 
 def _space_group(row: dict[str, str]) -> str:

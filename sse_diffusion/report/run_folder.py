@@ -31,6 +31,7 @@ STAGES = (
     "window",
     "disagreement",
     "mechanics",
+    "phonons",
     "md_gate",
     "transport",
     "report",

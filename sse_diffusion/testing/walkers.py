@@ -16,7 +16,13 @@ _NEAREST_SQUARED = {"sc": 4, "bcc": 3, "fcc": 2}
 
 
 def brownian(
-    rng: np.random.Generator, frames: int, ions: int, diffusivity: float, vibration: float = 0.0, together: int = 1
+    rng: np.random.Generator,
+    frames: int,
+    ions: int,
+    diffusivity: float,
+    vibration: float = 0.0,
+    together: int = 1,
+    memory: float = 0.0,
 ) -> np.ndarray:
     """(frames, ions, 3) walks with variance 2 D per frame and coordinate.
 
@@ -24,12 +30,17 @@ def brownian(
         rng: generator.
         frames, ions: size.
         diffusivity: D in length^2 per frame.
-        vibration: standard deviation of white noise on every position.
+        vibration: standard deviation of the rattling about the walk, on every coordinate.
         together: groups of this many ions make the same moves (then D_J = ``together`` D).
+        memory: correlation of the rattling from one frame to the next (an overdamped ion in a cage); 0 for white noise.
     """
+    from scipy.signal import lfilter
+
     steps = rng.normal(size=(frames, ions // together, 3)) * np.sqrt(2.0 * diffusivity)
     walks = np.repeat(np.cumsum(steps, axis=0), together, axis=1)
-    return walks + vibration * rng.normal(size=walks.shape)
+    rattling = rng.normal(size=walks.shape)
+    rattling[1:] *= np.sqrt(1.0 - memory**2)  # so that its variance is one in every frame
+    return walks + vibration * lfilter([1.0], [1.0, -memory], rattling, axis=0)
 
 
 def vacancy_lattice_gas(

@@ -38,6 +38,9 @@ COMPUTED_LABELS = (
 with, ``state:`` holds at the state point that training draws, anew in every epoch (:mod:`~sse_diffusion.thermo.labels`)."""
 
 
+PREDICTOR = "predictor:"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConditionSpec:
     """One property the generative model can be conditioned on.
@@ -99,6 +102,11 @@ class ConditionSpec:
             raise ConfigError(f"{where}: low {self.low} is not below high {self.high}", "give the physical range of the property")
         if self.transform != "identity" and self.low < 0.0:
             raise ConfigError(f"{where}: {self.transform} needs low >= 0, not {self.low}", "set low, or transform: identity")
+
+    @property
+    def predictor(self) -> str | None:
+        """The property predictor that judges it, for what no model is conditioned on (``label: predictor:NAME``)."""
+        return self.label.removeprefix(PREDICTOR) if self.label.startswith(PREDICTOR) else None
 
     @property
     def is_computed(self) -> bool:
@@ -183,8 +191,7 @@ def label_of(
 
 def available_conditions(root: str | Path | None = None) -> list[str]:
     """Names of the conditions that have a YAML file under ``root``/thermo/condition."""
-    folder = _folder(root)
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    return _names(_folder(root))
 
 
 def load_condition_specs(names: Iterable[str] | None = None, root: str | Path | None = None) -> dict[str, ConditionSpec]:
@@ -197,17 +204,38 @@ def load_condition_specs(names: Iterable[str] | None = None, root: str | Path | 
     Raises:
         ConfigError: no such file (with the closest name), a key the schema lacks, or a ``name`` unlike the file's.
     """
-    known = available_conditions(root)
+    return _specs(_folder(root), names)
+
+
+def load_judged_specs(root: str | Path | None = None) -> dict[str, ConditionSpec]:
+    """What can be asked although no model is conditioned on it: predictors judge (``root``/thermo/judged/<name>.yaml).
+
+    Raises:
+        ConfigError: as :func:`load_condition_specs`, or a file that names no predictor.
+    """
+    specs = _specs(_folder(root, "judged"))
+    for spec in specs.values():
+        if spec.kind != "continuous" or spec.predictor is None:
+            raise ConfigError(f"{spec.name} is judged by nobody", "set kind: continuous and label: predictor:NAME")
+    return specs
+
+
+def _specs(folder: Path, names: Iterable[str] | None = None) -> dict[str, ConditionSpec]:
+    known = _names(folder)
     specs: dict[str, ConditionSpec] = {}
     for name in known if names is None else names:
         if name not in known:
             raise ConfigError(f"no condition named {name!r}", did_you_mean(name, known))
-        path = _folder(root) / f"{name}.yaml"
+        path = folder / f"{name}.yaml"
         spec = build(ConditionSpec, {"name": name, **read_condition_file(path)})
         if spec.name != name:
             raise ConfigError(f"{path} calls its condition {spec.name!r}", "file name and name: must agree")
         specs[name] = spec
     return specs
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def read_condition_file(path: Path) -> dict[str, Any]:
@@ -217,17 +245,20 @@ def read_condition_file(path: Path) -> dict[str, Any]:
         ConfigError: it cannot be read or holds no mapping.
     """
     import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if not isinstance(yaml.safe_load(text), dict):
+            raise ConfigError(f"{path} describes no condition", "see docs/add_a_property.md")
+        values = OmegaConf.to_container(OmegaConf.create(text))  # to which 1e-9 is a number, as in the other configs
     except OSError as error:
         raise ConfigError(f"cannot read the condition {path}: {error.strerror}", "see docs/add_a_property.md") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}", "mend the file") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} describes no condition", "see docs/add_a_property.md")
-    return values
+    return {str(key): value for key, value in dict(values).items()}  # type: ignore[arg-type]  # a mapping, as just seen
 
 
-def _folder(root: str | Path | None) -> Path:
-    return (Path(root) if root is not None else config_dir()) / "thermo" / "condition"
+def _folder(root: str | Path | None, kind: str = "condition") -> Path:
+    return (Path(root) if root is not None else config_dir()) / "thermo" / kind

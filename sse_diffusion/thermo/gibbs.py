@@ -31,6 +31,7 @@ Numbers: TypeAlias = float | Float[np.ndarray, "..."]
 """One value or one per crystal."""
 
 MIN_TEMPERATURE_K, MAX_TEMPERATURE_K = 300.0, 2000.0
+"""Of the measured tables, and pymatgen's; Bartel et al. state 300-1800 K, so that G_delta extrapolates over the last 200 K."""
 MAX_PRESSURE_GPa = 10.0
 """V is constant: at B = 40 GPa the neglected P^2 V / 2B reaches 0.1 eV/atom here (most of it common to competing phases)."""
 DESCRIPTOR_RESOLUTION_eV_PER_ATOM = 0.05

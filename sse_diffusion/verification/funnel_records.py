@@ -10,6 +10,8 @@ from sse_diffusion.verification.stage import Member
 COLUMNS = (
     "id", "formula", "space_group", "space_group_found", "n_atoms", "volume_A3_per_atom", "surprisal", "structurally_valid",
     "composition_valid", "constraint_ok", "unique", "novel", "predicted_e_hull_eV_per_atom", "predicted_e_hull_sd",
+    "predicted_log10_conductivity", "predicted_log10_conductivity_low", "predicted_log10_conductivity_high",
+    "predicted_log10_conductivity_in_domain",
     "static_e_above_hull_eV_per_atom", "relaxed", "relax_steps", "relax_status", "e_above_hull_eV_per_atom",
     "gibbs_above_hull_eV_per_atom", "decomposition", "stability", "reduction_limit_V", "oxidation_limit_V",
     "reaction_metal_eV_per_atom", "reaction_metal", "md_status", "md_mobile", "md_msd_A2", "md_diffusivity_cm2_per_s",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sse_diffusion.core.candidate import Candidate
     from sse_diffusion.core.results import Quantity
+    from sse_diffusion.predictors.protocol import Predictor
     from sse_diffusion.thermo.chemistry import Chemistry
     from sse_diffusion.thermo.hull import ReferenceHull
     from sse_diffusion.verification.duplicates import ReferenceMatcher
@@ -49,7 +50,7 @@ class StageConfig:
         gate: ``false`` records the result but lets everything go on.
         everyone: also those that an earlier stage stopped (cheap screens whose rates refer to all candidates).
         max_candidates: how many enter; ``None`` for all.
-        rank_by: name of an earlier stage's value; the smallest enter first (missing values last).
+        rank_by: name of an earlier stage's value; the smallest enter first (missing values last). ``-name``: the largest.
         max_seconds: computing time of the whole stage over all sessions; ``None`` for no limit.
     """
 
@@ -146,7 +147,12 @@ class EnergyAboveHullPredictor(Protocol):
         ...
 
 
-LOADED = {"potential": "engine_id", "hull": "hull_id", "predictor": "predictor_id"}
+LOADED = {
+    "potential": "engine_id",
+    "hull": "hull_id",
+    "predictor": "predictor_id",
+    "conductivity": "conductivity_id",
+}
 """What a context loads when first asked -> the field that identifies it."""
 
 
@@ -159,8 +165,8 @@ class FunnelContext:
         temperature_K, pressure_GPa: state point of the Gibbs energies.
         mobile_ion: the ion that should move; ``candidate.info["mobile_ion"]`` wins over it; ``"none"`` for none.
         chemistry: hard constraints, or ``None``.
-        potential_loader, hull_loader, predictor_loader: called at most once.
-        engine_id, hull_id, predictor_id: names that change when what is loaded changes; part of the result keys.
+        potential_loader, hull_loader, predictor_loader, conductivity_loader: called at most once.
+        engine_id, hull_id, predictor_id, conductivity_id: names that change when what is loaded changes; part of the result keys.
         known: index of known crystals, or ``None``.
         reference: matcher against reference structures (wins over ``known``), or ``None``.
         reference_id: name of the reference set.
@@ -178,6 +184,8 @@ class FunnelContext:
     hull_id: str = ""
     predictor_loader: Callable[[], EnergyAboveHullPredictor] | None = None
     predictor_id: str = ""
+    conductivity_loader: Callable[[], Predictor] | None = None
+    conductivity_id: str = ""
     known: KnownIndex | None = None
     reference: ReferenceMatcher | None = None
     reference_id: str = ""
@@ -200,6 +208,11 @@ class FunnelContext:
     def predictor(self) -> EnergyAboveHullPredictor | None:
         """The predictor, or ``None`` when there is none."""
         return None if self.predictor_loader is None else self.predictor_loader()
+
+    @cached_property
+    def conductivity(self) -> Predictor | None:
+        """Predicts log10 of the conductivity at the state point; ``None`` when there is no such predictor."""
+        return None if self.conductivity_loader is None else self.conductivity_loader()
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process: everything but what was loaded, which each process loads for itself."""
@@ -309,12 +322,14 @@ class BaseStage:
 
 
 def rank(members: Sequence[Member], name: str) -> list[Member]:
-    """Members by rising ``values[name]``; missing and non-finite values last; order of proposal decides ties."""
+    """Members by rising ``values[name]``, by falling ones for ``-name``; missing and non-finite values last; order of proposal
+    decides ties."""
+    sign, name = (-1.0, name[1:]) if name.startswith("-") else (1.0, name)
 
     def key(member: Member) -> float:
         """The value; infinity for what is no finite number."""
         value = member.values.get(name)
         number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.inf
-        return number if math.isfinite(number) else math.inf
+        return sign * number if math.isfinite(number) else math.inf
 
     return sorted(members, key=key) if name else list(members)

@@ -106,6 +106,7 @@ def design_config(tmp_path: Path) -> Callable[..., Any]:
             f"out={tmp_path / 'out'}",
             "n=6",
             "predictor=null",
+            "conductivity_predictor=null",
             "known=null",
             "ask.elements.allow=[Li,Cl,Br]",
         ]

@@ -37,12 +37,15 @@ def test_obelix_columns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     assert found["mae_unseen_n"] == found["n_unseen"] < 6
 
 
-def test_any_property_with_a_label_column(tmp_path: Path) -> None:
-    (tmp_path / "gaps.csv").write_text("formula,gap\nLiF,8.7\nNaCl,5.0\nCuAu,0\nCaS,2.4\n")
+def test_any_property_with_a_label_column(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "gaps.csv").write_text("formula,gap\nLi2F2,8.7\nNaCl,5.0\nCuAu,0\nLi7Na3Ca2S7F2,2.4\n")
     found = run(tmp_path, "property=band_gap", f"reference.path={tmp_path / 'gaps.csv'}", "+reference.columns.target=gap")
     assert found["n"] == 4
     assert found["mae"] < 1.5
     assert found["unit"] == "eV"
+    assert "LEAKAGE" in caplog.text
+    assert found["n_composition_in_training"] == 2  # CuAu is of a test system, the last one does not exist
+    assert found["mae_unseen_n"] == 2
 
 
 def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

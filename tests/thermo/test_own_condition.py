@@ -84,5 +84,6 @@ def test_categories_must_be_among_the_choices(tmp_path: Path) -> None:
 def test_a_file_that_is_no_condition_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="describes no condition"):
         own(tmp_path, "just text")
+    assert own(tmp_path, "{kind: continuous, low: 1e-9, high: 1}").spec.low == 1e-9  # a number to Hydra, text to plain YAML
     with pytest.raises(ConfigError, match="cannot read the condition"):
         OwnCondition.read(tmp_path / "absent.yaml")

@@ -13,7 +13,8 @@ from sse_diffusion.thermo.phases import PhaseTable
 from sse_diffusion.thermo.windows import grand_potential_above_hull, stability_windows
 
 KJ_PER_MOL_PER_eV = 96.48533
-# Enthalpies of formation at 298.15 K, kJ/mol of formula: NIST-JANAF tables, 4th edition (1998); Li2S from the CRC Handbook
+# Enthalpies of formation at 298.15 K, kJ/mol of formula: NIST-JANAF tables, 4th edition (1998); Li2S from the CRC Handbook.
+# The tabulated limit of LiF is that of the FREED table (-615.9 kJ/mol); JANAF's is 6.39 V.
 ENTHALPIES = {"LiF": -616.9, "LiCl": -408.3, "LiBr": -350.9, "LiI": -270.1, "Li2O": -598.7, "Li2S": -441.4, "Li3N": -164.6}
 OXIDATION_V = {"LiF": 6.38, "LiCl": 4.23, "LiBr": 3.64, "LiI": 2.80, "Li2O": 3.10, "Li2S": 2.29, "Li3N": 0.57}
 LPSC = [

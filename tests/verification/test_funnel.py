@@ -23,6 +23,7 @@ from sse_diffusion.verification.funnel_records import COLUMNS, candidate_row, fu
 from sse_diffusion.verification.novelty import KnownIndex
 from sse_diffusion.verification.potential import Evaluation, PotentialInfo
 from sse_diffusion.verification.stage import BaseStage, FunnelContext, StageConfig, StageOutcome
+from sse_diffusion.verification.stages.predict import CONDUCTIVITY
 
 SCHEME = "toy"
 
@@ -304,3 +305,43 @@ def test_nan_results_are_standard_json(tmp_path):
     text = (tmp_path / "stages" / "predict" / "good.json").read_text()
     assert "NaN" not in text and report.members[0].alive and "training domain" in report.members[0].results["predict"].reason
     assert np.isnan(Quantity.failed("x").value)
+
+
+class Conductor:
+    """log10 sigma by formula: one known to be poor, one good, one outside the domain."""
+
+    def predict(self, compositions):
+        from sse_diffusion.core.results import Status
+
+        told = {"LiCl": (-9.0, Status.OK), "LiBr": (-3.0, Status.OK), "NaCl": (-9.0, Status.UNCONVERGED)}
+        made = [told[c.reduced_formula] for c in compositions]
+        return [Quantity(v, 1.0, "", s, "" if s is Status.OK else "no lithium", {"interval_95": [v - 2, v + 2]}) for v, s in made]
+
+
+@pytest.mark.parametrize(("least", "alive"), [(None, "good salt bromide"), (-6.5, "salt bromide"), (-7.5, "good salt bromide")])
+def test_the_screen_by_conductivity_stops_only_what_surely_lies_below_the_limit(tmp_path, least, alive):
+    chosen = [c for c in CANDIDATES if c.id in ("good", "salt", "bromide")]
+    settings = {"predict": {"min_log10_conductivity": least}, "static": {"rank_by": "-predicted_log10_conductivity"}}
+    ways = {"conductivity_loader": Conductor, "conductivity_id": "c", "temperature_K": 350.0}
+    report = run(tmp_path, None, ("predict", "static"), settings, chosen, **ways)
+    assert " ".join(m.id for m in report.members if m.alive) == alive
+    rows = {m.id: candidate_row(m) for m in report.members}
+    told = {name: [row[CONDUCTIVITY + end] for end in ("", "_low", "_high", "_in_domain")] for name, row in rows.items()}
+    assert told["bromide"] == [-3.0, -5.0, -1.0, "true"]
+    assert told["salt"] == [-9.0, -11.0, -7.0, "false"]
+    assert set(rows["good"]) == set(COLUMNS)
+    if least == -6.5:
+        assert "at 350 K is predicted to be -7.0 at most (< -6.5)" in rows["good"]["reason"]
+    again = build_stages(FunnelConfig(order=("predict",), stages=settings))[0]
+    key = again.depends_on(report.members, context(tmp_path, **ways))
+    assert key != again.depends_on(report.members, context(tmp_path, **{**ways, "temperature_K": 300.0}))
+
+
+def test_largest_first_and_a_limit_without_a_predictor(tmp_path):
+    from sse_diffusion.verification.stage import Member, rank
+
+    members = [Member(c, c.structure, {"sigma": s}) for c, s in zip(CANDIDATES, (-5.0, float("nan"), -2.0), strict=False)]
+    assert [m.id for m in rank(members, "-sigma")] == ["salt", "good", "twin"]
+    assert [m.id for m in rank(members, "sigma")] == ["good", "salt", "twin"]
+    with pytest.raises(ConfigError, match="no conductivity predictor"):
+        run(tmp_path, None, ("predict",), {"predict": {"min_log10_conductivity": -4.0}}, CANDIDATES[:1])

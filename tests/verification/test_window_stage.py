@@ -18,8 +18,13 @@ ROCK_SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.13), ["Li", "Cl"]
 class Given(BaseStage):
     """Stands for the relaxation."""
 
+    energy = -2.0
+
+    def depends_on(self, members, context):
+        return self.energy
+
     def evaluate(self, member, context):
-        return StageOutcome(True, {"energy_eV_per_atom": -2.0})
+        return StageOutcome(True, {"energy_eV_per_atom": self.energy})
 
 
 class Engine:
@@ -57,6 +62,12 @@ def test_the_answer_belongs_to_an_ion(tmp_path):
     assert sodium.values["reaction_metal"] == "LiCl + Na -> Li + NaCl" or sodium.values["reaction_metal"] == "none"
     none = run(tmp_path, ion="none", partners=("metal",))
     assert none.alive and "no mobile ion" in none.results["window"].reason and "reaction_metal" not in none.values
+
+
+def test_another_energy_has_another_window(tmp_path, monkeypatch):
+    before = run(tmp_path, partners=("metal",)).values["oxidation_limit_V"]
+    monkeypatch.setattr(Given, "energy", -2.2)
+    assert run(tmp_path, partners=("metal",)).values["oxidation_limit_V"] == pytest.approx(before + 2 * 0.2)
 
 
 def test_a_partner_that_is_no_formula_ends_the_run_before_it_starts():

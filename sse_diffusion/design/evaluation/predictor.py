@@ -42,7 +42,7 @@ PROTOCOL = {
     "mae_uncensored": "rows above 1e-10 S/cm",
     "mae_censored": "everything at or below 1e-10 S/cm counts as 1e-10, in table and prediction",
     "mae_limit_as_1e_15": "<1E-10 read as 1e-15, the convention of the OBELiX paper",
-    "mae_unseen": "rows whose composition and paper the checkpoint was not trained on",
+    "mae_unseen": "rows whose composition (and paper, where it is known) the checkpoint was not trained on",
     "spearman": "rank correlation",
     "coverage": "share of rows inside the interval; below a detection limit: the interval reaches it",
     "nll": "negative log likelihood, sd = 68 % half-width; detection limits by their tail probability",
@@ -56,12 +56,12 @@ class Judged:
 
     Attributes:
         sample: labels and predictions.
-        seen: (n,) the row's composition or paper was trained on; all False when the checkpoint cannot tell.
+        seen: (n,) the row's composition or paper was trained on; ``None`` when the checkpoint cannot tell.
         extra: counts for the record.
     """
 
     sample: Scored
-    seen: np.ndarray
+    seen: np.ndarray | None
     extra: Mapping[str, Any]
 
 
@@ -84,7 +84,7 @@ def evaluate_predictor(config: DictConfig) -> None:
         judged, names = _judge(predictor, path, plain(config.reference)), GENERAL
     _warn(judged, str(path))
     scores = score(judged.sample, names)
-    if judged.seen.any() and not judged.seen.all():
+    if judged.seen is not None and judged.seen.any() and not judged.seen.all():
         unseen = score(judged.sample.take(np.flatnonzero(~judged.seen)), ["mae"])
         scores |= {"mae_unseen": unseen["mae"], "mae_unseen_ci95": unseen["mae_ci95"], "n_unseen": unseen["n"]}
         names = (*names, "mae_unseen")
@@ -149,7 +149,10 @@ def _judge(predictor: Predictor, path: Path, reference: Mapping[str, Any]) -> Ju
         group=np.unique([chemical_systems[i] for i in chosen], return_inverse=True)[1],
         detection_limit=-np.inf,
     )
-    return Judged(sample, np.zeros(n, dtype=bool), {"n_left_out": len(labels) - n, "target_column": str(target)})
+    index = getattr(predictor, "trained", None)
+    seen = None if index is None else index.holds([crystals[i] for i in chosen])
+    extra: dict[str, Any] = {"n_left_out": len(labels) - n, "target_column": str(target)}
+    return Judged(sample, seen, extra if seen is None else {**extra, "n_composition_in_training": int(seen.sum())})
 
 
 def _labelled_crystals(
@@ -188,8 +191,10 @@ def _sample(answers: Sequence[Quantity], truth: np.ndarray, **rest: Any) -> Scor
 
 
 def _warn(judged: Judged, path: str) -> None:
-    """Say loudly when the checkpoint has seen the table."""
-    if judged.seen.any():
+    """Say loudly when the checkpoint has seen the table, or cannot tell."""
+    if judged.seen is None:
+        log.warning("the checkpoint does not say what it was trained on: rows of %s may have been among it", path)
+    elif judged.seen.any():
         log.warning(
             "LEAKAGE: %d of %d rows of %s have a composition or paper that this checkpoint was trained on: their errors are not "
             "those of new materials. mae_unseen counts the others only; for its own training set use the cross-validated numbers "

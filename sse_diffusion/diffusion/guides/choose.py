@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sse_diffusion.core.errors import ConfigError
 from sse_diffusion.core.units import AMBIENT_PRESSURE_GPa
@@ -10,16 +10,28 @@ from sse_diffusion.diffusion.guidance import check_weights
 from sse_diffusion.diffusion.guides.gibbs_guide import GibbsGuide
 from sse_diffusion.diffusion.guides.guide import Asked, Guide, Stage, load_guide
 from sse_diffusion.diffusion.guides.heights import GIBBS, height_judges
+from sse_diffusion.diffusion.guides.predictor_guide import PredictorGuide
 from sse_diffusion.diffusion.guides.property_guide import PropertyGuide
 from sse_diffusion.diffusion.model import CrystalModel
 from sse_diffusion.diffusion.samplers import SamplerConfig
+from sse_diffusion.predictors.registry import load_predictor
 from sse_diffusion.thermo.competition import load_competition
+from sse_diffusion.thermo.conditions import load_judged_specs
 from sse_diffusion.thermo.gibbs import MIN_TEMPERATURE_K
 from sse_diffusion.thermo.request import ROOM_TEMPERATURE_K, Interval
 
 
-def choose_guides(model: CrystalModel, asked: Asked, config: SamplerConfig, more: Sequence[Guide] = ()) -> tuple[Guide, ...]:
-    """The property head's guide for what is asked, those of ``config.guides``, and ``more``.
+def choose_guides(
+    model: CrystalModel, asked: Asked, config: SamplerConfig, more: Sequence[Guide] = (), state: tuple[float, float] | None = None
+) -> tuple[Guide, ...]:
+    """Guides for what is asked (thermodynamics, property head, predictors), those of ``config.guides``, and ``more``.
+
+    Args:
+        model: that generates.
+        asked: conditions of a request.
+        config: sampler settings.
+        more: further guides.
+        state: temperature (K) and pressure (GPa) of the request; ``None``: as among ``asked``, else ambient.
 
     Raises:
         ConfigError: guidance weights, particles or gradient that this model and request have no use for.
@@ -38,23 +50,28 @@ def choose_guides(model: CrystalModel, asked: Asked, config: SamplerConfig, more
         "continuous": config.gradient_strength,
         "final": config.particle_strength if in_company and config.finish_particles else 0.0,
     }
+    state = state or _state_point(asked)
     if any(strength.values()):
-        judging = _judges(model, asked, config, strength)
-        if not judging and (config.gradient_strength or not guides):
+        judging = _judges(model, asked, config, strength, state)
+        predicted = any(name not in model.specs for name in asked)
+        if not judging and (config.gradient_strength or not (guides or predicted)):
             raise _nothing_to_judge(model)
         guides += judging
+    guides += _predicted(model, asked, strength, state)
     if config.particles == 1 and any({"discrete", "final"} & guide.stages for guide in guides):
         raise ConfigError("a guide weighs crystals, but sampler.particles is 1", "set sampler.particles to 8, say")
     return tuple(guides)
 
 
-def _judges(model: CrystalModel, asked: Asked, config: SamplerConfig, strength: dict[Stage, float]) -> list[Guide]:
+def _judges(
+    model: CrystalModel, asked: Asked, config: SamplerConfig, strength: dict[Stage, float], state: tuple[float, float]
+) -> list[Guide]:
     """dG_hull through thermodynamics where that is possible, everything else (and every gradient) by the property head."""
     guides: list[Guide] = []
     asked_gibbs = asked.get(GIBBS)
     weighing: dict[Stage, float] = {"discrete": strength["discrete"], "final": strength["final"]}
     if config.phases is not None and isinstance(asked_gibbs, Interval) and any(weighing.values()):
-        competition = load_competition(config.phases, *_state_point(asked))
+        competition = load_competition(config.phases, max(state[0], MIN_TEMPERATURE_K), state[1])
         judges = height_judges(config.height_judges, model, competition.table.energy_scheme)
         guides.append(GibbsGuide(model, competition, asked_gibbs, judges, weighing))
     fields = [name for name in model.denoiser.property_names if isinstance(asked.get(name), Interval)]
@@ -67,11 +84,25 @@ def _judges(model: CrystalModel, asked: Asked, config: SamplerConfig, strength: 
     return guides
 
 
+def _predicted(model: CrystalModel, asked: Asked, strength: Mapping[Stage, float], state: tuple[float, float]) -> list[Guide]:
+    """What no condition of the model says, each by its predictor at the request's temperature and pressure."""
+    judged = load_judged_specs()
+    guides: list[Guide] = []
+    for name, interval in asked.items():
+        if name in model.specs or name not in judged or not isinstance(interval, Interval):
+            continue
+        if not (strength["discrete"] or strength["final"]):
+            raise ConfigError(f"{name} is judged by a predictor, among several particles", "set sampler.particles to 16, say")
+        predictor = load_predictor(str(judged[name].predictor), temperature_K=state[0], pressure_GPa=state[1])
+        guides.append(PredictorGuide(model, judged[name], predictor, interval, strength))
+    return guides
+
+
 def _state_point(asked: Asked) -> tuple[float, float]:
-    """Temperature (room temperature in degrees C is within the descriptor's 300 K) and pressure of a request."""
+    """Temperature and pressure of a request whose model knows them."""
     temperature, pressure = asked.get("temperature_K"), asked.get("pressure_GPa")
     t = temperature.target if isinstance(temperature, Interval) else ROOM_TEMPERATURE_K
-    return max(t, MIN_TEMPERATURE_K), pressure.target if isinstance(pressure, Interval) else AMBIENT_PRESSURE_GPa
+    return t, pressure.target if isinstance(pressure, Interval) else AMBIENT_PRESSURE_GPa
 
 
 def _nothing_to_judge(model: CrystalModel) -> ConfigError:

@@ -28,10 +28,12 @@ class GaussianProcessConfig:
 
     Attributes:
         steps: of Adam on the marginal likelihood.
-        rows: of the random subset that each step sees (a new one every ten steps): all rows would cost 20 times more.
+        rows: of the random subset of measurements that each step sees (a new one every ten steps): all would cost 20 times more.
         learning_rate: of Adam on the logarithms of the hyperparameters.
         objective: "left_out" (predictive density of groups by all others) or "marginal" (likelihood of all rows).
         censored: treat detection limits as limits (else as exact values).
+        soft_noise: standard deviation, in decades, of what soft labels (of dynamics) say beside a measurement, beyond their own.
+        soft_offset: standard deviation, in decades, of the error that all soft labels of one table share.
         seed: of the subsets.
     """
 
@@ -40,6 +42,8 @@ class GaussianProcessConfig:
     learning_rate: float = 0.12
     objective: str = "left_out"
     censored: bool = True
+    soft_noise: float = 0.5
+    soft_offset: float = 0.5
     seed: int = 0
 
 
@@ -50,7 +54,8 @@ class Observations:
     Attributes:
         value: (n,) log10(sigma T), sigma in S/cm; where ``censored`` the upper bound.
         censored: (n,).
-        table, paper, material: (n,) codes; negative: unknown.
+        table, paper, material: (n,) codes; negative: unknown. Tables of measurements come before those of soft labels.
+        own_sd: (n,) standard deviation that a soft label brings along; NaN for measurements.
     """
 
     value: Array
@@ -58,6 +63,12 @@ class Observations:
     table: Codes
     paper: Codes
     material: Codes
+    own_sd: Array
+
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """(n,) a measurement, not a soft label."""
+        return np.isnan(self.own_sd)
 
     @property
     def groups(self) -> Codes:
@@ -66,13 +77,17 @@ class Observations:
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Observations:
         """Some of the rows."""
-        return Observations(self.value[index], self.censored[index], self.table[index], self.paper[index], self.material[index])
+        return Observations(*(values[index] for values in vars(self).values()))
 
 
 class Hyperparameters(nn.Module):
-    """Kernel, mean and noise variances (log) per table."""
+    """Kernel, mean and noise variances (log) per table of measurements; of soft labels, noise and offset as given.
 
-    def __init__(self, n_tables: int) -> None:
+    A soft label is f + offset of its table + noise. The offset is unknown, N(0, soft_offset^2), and integrated out: it adds
+    soft_offset^2 to the covariance of all soft labels of one table.
+    """
+
+    def __init__(self, n_tables: int, soft_noise: float = 0.5, soft_offset: float = 0.5) -> None:
         super().__init__()
         from sse_diffusion.predictors.conductivity.kernel import ConductivityKernel
 
@@ -81,14 +96,28 @@ class Hyperparameters(nn.Module):
         self.activation_eV = nn.Parameter(torch.tensor(0.42))
         self.log_noise = nn.Parameter(torch.full((n_tables,), math.log(0.15)))
         self.double()
+        self.soft = nn.Parameter(torch.tensor([soft_noise, soft_offset], dtype=torch.float64), requires_grad=False)
 
     def mean(self, x: Tensor) -> Tensor:
         return self.level - self.activation_eV * x[:, 0]
 
-    def noise(self, table: Tensor) -> Tensor:
-        """Variance (n,); of an unknown table, the largest."""
+    def noise(self, observations: Observations) -> Tensor:
+        """Variance (n,): of the table (of an unknown one, the largest), or of the soft label."""
+        table, own = torch.from_numpy(observations.table), torch.from_numpy(observations.own_sd)
         variances = self.log_noise.exp() + 1e-4
-        return torch.where(table >= 0, variances[table.clamp(min=0)], variances.max())
+        known = table.clamp(0, len(variances) - 1)
+        of_table = torch.where(table >= 0, variances[known], self.largest_noise)
+        return torch.where(own.isnan(), of_table, own.nan_to_num() ** 2 + self.soft[0] ** 2 + 1e-6)
+
+    @property
+    def largest_noise(self) -> Tensor:
+        """Variance of the noisiest table of measurements."""
+        return (self.log_noise.exp() + 1e-4).max()
+
+    def covariance(self, x: Tensor, observations: Observations) -> Tensor:
+        """(n, n) of the labels without their noise."""
+        shared = torch.from_numpy(np.where(observations.measured, np.nan, observations.table))
+        return self.kernel(x).to_dense() + self.soft[1] ** 2 * (shared[:, None] == shared)
 
     def log_prior(self) -> Tensor:
         """Broad priors on scales and lengths (on the raw parameters, whose softplus they are), and E_a = 0.42 +- 0.05 eV."""
@@ -122,18 +151,21 @@ class ArrheniusGaussianProcess:
         from sse_diffusion.predictors.conductivity.kernel import Scaling
 
         config = config or GaussianProcessConfig()
-        scaling = Scaling.of(inputs)
+        scaling = Scaling.of(inputs.take(observations.measured))
         x = scaling.matrix(inputs)
-        y, table = torch.from_numpy(observations.value), torch.from_numpy(observations.table)
         groups = observations.groups
-        parameters = Hyperparameters(int(observations.table.max()) + 1)
-        optimiser = torch.optim.Adam(parameters.parameters(), lr=config.learning_rate)
+        measured = np.flatnonzero(observations.measured)
+        n_tables = int(observations.table[measured].max()) + 1
+        parameters = Hyperparameters(n_tables, config.soft_noise, config.soft_offset)
+        learnt = [p for p in parameters.parameters() if p.requires_grad]
+        optimiser = torch.optim.Adam(learnt, lr=config.learning_rate)
         rng = np.random.default_rng(config.seed)
         for step in range(config.steps):
             if step % 10 == 0:
-                chosen = torch.from_numpy(np.sort(rng.permutation(len(y))[: config.rows]))
+                drawn = measured[rng.permutation(len(measured))[: config.rows]]
+                chosen = np.sort(np.concatenate([drawn, np.flatnonzero(~observations.measured)]))
             objective = log_left_out_density if config.objective == "left_out" else log_marginal_likelihood
-            loss = -objective(parameters, x[chosen], y[chosen], table[chosen], groups[chosen.numpy()]) - parameters.log_prior()
+            loss = -objective(parameters, x[chosen], observations.take(chosen), groups[chosen]) - parameters.log_prior()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -152,7 +184,7 @@ class ArrheniusGaussianProcess:
             slope = kernel.activation(x, self.x)
             cross = kernel.joined(x, self.x, slope)
             solved = torch.linalg.solve_triangular(self._factor, cross.T, upper=False)
-            variance = kernel(x, diag=True) - (solved**2).sum(0) + self.parameters.noise(torch.full((len(x),), -1))
+            variance = kernel(x, diag=True) - (solved**2).sum(0) + self.parameters.largest_noise
             mean = self.parameters.mean(x) + cross @ self._weights
             activation = self._activation(slope)
         at_300K = mean + activation * x[:, 0]
@@ -179,10 +211,10 @@ class ArrheniusGaussianProcess:
             covariance = torch.linalg.inv(inverse[rows][:, rows])
             mean[rows] = self.value[rows] - covariance @ self._weights[rows]
             variance[rows] = covariance.diagonal()
-        extra = self.noise.numpy() - self.parameters.noise(torch.from_numpy(self.observations.table)).numpy()
+        extra = self.noise.numpy() - self.parameters.noise(self.observations).numpy()
         return mean, variance - extra  # a censored row's pseudo-noise is no noise of its measurement
 
-    def soft_labels(self) -> Array:
+    def believed_labels(self) -> Array:
         """Training labels (n,); a limit becomes the posterior mean of what lies below it."""
         believed = (self.value - self.noise * self._weights).numpy()
         censored, value = self.observations.censored, self.observations.value
@@ -199,18 +231,19 @@ class ArrheniusGaussianProcess:
 
         parameters = Hyperparameters(len(state["log_noise"]))
         for name, value in parameters.named_parameters():
-            value.data.copy_(state[name])
-        return cls(parameters, Scaling.of(inputs), inputs, observations)
+            if name in state or name != "soft":  # which checkpoints without soft labels may lack
+                value.data.copy_(state[name])
+        return cls(parameters, Scaling.of(inputs.take(observations.measured)), inputs, observations)
 
     def _pseudo_observations(self, censored: bool) -> tuple[Tensor, Tensor]:
         """Values and noise (n,); censored rows by expectation propagation given the others."""
         value = torch.from_numpy(self.observations.value.copy())
-        noise = self.parameters.noise(torch.from_numpy(self.observations.table))
+        noise = self.parameters.noise(self.observations)
         bound, exact = (np.flatnonzero(self.observations.censored == flag) for flag in (True, False))
         if not censored or not len(bound):
             return value, noise
         with torch.no_grad():
-            covariance = self.parameters.kernel(self.x).to_dense()
+            covariance = self.parameters.covariance(self.x, self.observations)
             factor = torch.linalg.cholesky(covariance[exact][:, exact] + noise[exact].diag())
             residual = value[exact] - self.parameters.mean(self.x[exact])
             mean = (
@@ -225,23 +258,27 @@ class ArrheniusGaussianProcess:
 
     def _condition(self) -> None:
         with torch.no_grad():
-            covariance = self.parameters.kernel(self.x).to_dense() + self.noise.diag()
+            covariance = self.parameters.covariance(self.x, self.observations) + self.noise.diag()
             self._factor = torch.linalg.cholesky(covariance)
             residual = self.value - self.parameters.mean(self.x)
             self._weights = torch.cholesky_solve(residual[:, None], self._factor)[:, 0]
 
 
-def log_marginal_likelihood(parameters: Hyperparameters, x: Tensor, y: Tensor, table: Tensor, groups: Codes) -> Tensor:
+def log_marginal_likelihood(parameters: Hyperparameters, x: Tensor, observations: Observations, groups: Codes) -> Tensor:
     """log p(y) of the training rows, limits taken as values."""
-    factor = torch.linalg.cholesky(parameters.kernel(x).to_dense() + parameters.noise(table).diag())
+    y = torch.from_numpy(observations.value)
+    factor = torch.linalg.cholesky(parameters.covariance(x, observations) + parameters.noise(observations).diag())
     residual = y - parameters.mean(x)
     fit = residual @ torch.cholesky_solve(residual[:, None], factor)[:, 0]
     return -0.5 * fit - factor.diagonal().log().sum() - 0.5 * len(y) * math.log(2 * math.pi)
 
 
-def log_left_out_density(parameters: Hyperparameters, x: Tensor, y: Tensor, table: Tensor, groups: Codes) -> Tensor:
-    """Sum of log p(y_i | rows of other groups): what hyperparameters are for, where tests are new papers; limits as values."""
-    factor = torch.linalg.cholesky(parameters.kernel(x).to_dense() + parameters.noise(table).diag())
+def log_left_out_density(parameters: Hyperparameters, x: Tensor, observations: Observations, groups: Codes) -> Tensor:
+    """Sum over measurements of log p(y_i | rows of other groups): what hyperparameters are for, where tests are new papers.
+
+    Limits count as values."""
+    y, measured = torch.from_numpy(observations.value), torch.from_numpy(observations.measured)
+    factor = torch.linalg.cholesky(parameters.covariance(x, observations) + parameters.noise(observations).diag())
     inverse = torch.cholesky_inverse(factor)
     weights = inverse @ (y - parameters.mean(x))
     total = torch.zeros((), dtype=y.dtype)
@@ -249,5 +286,6 @@ def log_left_out_density(parameters: Hyperparameters, x: Tensor, y: Tensor, tabl
         rows = np.flatnonzero(groups == group)
         covariance = torch.linalg.inv(inverse[rows][:, rows])
         variance = covariance.diagonal()
-        total = total - 0.5 * ((covariance @ weights[rows]) ** 2 / variance + (2 * math.pi * variance).log()).sum()
+        density = -0.5 * ((covariance @ weights[rows]) ** 2 / variance + (2 * math.pi * variance).log())
+        total = total + density[measured[rows]].sum()
     return total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,19 +75,24 @@ class ConductivityModel:
     def fit(cls, inputs: Inputs, observations: Observations, config: ConductivityModelConfig | None = None) -> Self:
         """Fit the members, then calibrate on groups that share neither paper nor composition.
 
+        Soft labels speak to the Gaussian process only: trees and intervals are fitted on measurements.
+
         Raises:
             DataError: too few rows.
         """
-        if len(inputs) < MIN_ROWS:
-            raise DataError(f"{len(inputs)} rows with a conductivity", f"give at least {MIN_ROWS}")
+        measured = observations.measured
+        if measured.sum() < MIN_ROWS:
+            raise DataError(f"{measured.sum()} rows with a conductivity", f"give at least {MIN_ROWS}")
         config = config or ConductivityModelConfig()
         process = ArrheniusGaussianProcess.fit(inputs, observations, config.gaussian_process)
-        activation = _activation(process.activation(process.x).numpy())
-        tau = reduced_inverse_temperature(inputs.temperature_K)
-        at_300K = process.soft_labels() + activation * tau
         groups = observations.groups
         fold = grouped_folds(groups, min(config.inner_folds, len(np.unique(groups))), config.trees.seed)
-        by_process, variance = process.left_out(fold)
+        by_process, variance = (values[measured] for values in process.left_out(fold))
+        activation = _activation(process.activation(process.x).numpy())[measured]
+        labels = process.believed_labels()[measured]
+        inputs, observations, fold = inputs.take(measured), observations.take(measured), fold[measured]
+        tau = reduced_inverse_temperature(inputs.temperature_K)
+        at_300K = labels + activation * tau
         by_trees = np.empty(len(inputs))
         for k in np.unique(fold):
             grown = Trees.fit(inputs.take(fold != k).table, at_300K[fold != k], config.trees)
@@ -115,13 +120,14 @@ def observations_of(rows: Sequence[ConductivityRow]) -> Observations:
     return Observations(
         limit + np.log10(temperature),
         np.array([row.censored for row in rows]),
-        _codes([row.source for row in rows]),
+        _codes([(not row.measured, row.source) for row in rows]),  # measurements first
         _codes([row.doi for row in rows]),
         _codes([row.key for row in rows]),
+        np.array([row.sd for row in rows]),
     )
 
 
-def _codes(keys: Sequence[str | None]) -> NDArray[np.int64]:
+def _codes(keys: Sequence[Any]) -> NDArray[np.int64]:
     """A number per distinct key, -1 for ``None``."""
     known = sorted({key for key in keys if key is not None})
     number = {key: i for i, key in enumerate(known)}

@@ -35,8 +35,8 @@ VERSION = 1
 MIN_MATERIALS_PER_ELEMENT = 3
 """An element in fewer training materials than this puts a crystal outside the domain."""
 TYPICAL_MODULUS_GPa = {"O": 100.0, "F": 70.0, "N": 100.0, "S": 28.0, "Se": 22.0, "Cl": 28.0, "Br": 24.0, "I": 18.0}
-"""Bulk modulus by anion, for the activation volume only (LLZO 112, LATP 95, LGPS 27, Li6PS5Cl 29, LiCl 32, LiF 70: Deng et al.,
-J. Electrochem. Soc. 163, A67 (2016))."""
+"""Bulk modulus by anion, for the activation volume only (LLZO 112, LATP 95, LGPS 27, Li6PS5Cl 29: Deng et al.,
+J. Electrochem. Soc. 163, A67 (2016); LiCl 32, LiF 70: Materials Project)."""
 PRESSURE_RANGE_GPa = (0.0, 20.0)
 TEMPERATURE_RANGE_K = (150.0, 1200.0)
 
@@ -81,18 +81,20 @@ class ConductivityPredictor:
         self.temperature_K = temperature_K
         self.pressure_GPa = pressure_GPa
         self.sha256 = sha256
-        firsts = np.unique(model.process.observations.material, return_index=True)[1]
+        observed = model.process.observations
+        measured = np.flatnonzero(observed.measured)
+        firsts = measured[np.unique(observed.material[measured], return_index=True)[1]]
         self._element_counts = (inputs.composition[firsts, :MAX_Z] > 0).sum(0)
 
     @classmethod
     def of(cls, model: ConductivityModel, rows: Sequence[ConductivityRow], inputs: Inputs) -> Self:
-        """Wrap a model and the rows it was fitted on."""
-        labels = np.array([row.log10_sigma for row in rows])
-        groups = model.process.observations.groups
+        """Wrap a model and the rows it was fitted on; the domain is that of the measurements."""
+        observed = model.process.observations
+        labels = np.array([row.log10_sigma for row in rows if row.measured])
         return cls(
             model,
             inputs,
-            DomainDistance.fit(domain_features(inputs), groups),
+            measured_domain(inputs, observed),
             [hashed(paper) for paper in sorted({row.doi for row in rows if row.doi})],
             [hashed(material) for material in sorted({row.key for row in rows})],
             float(np.quantile(np.abs(labels - np.median(labels)), 0.95)),
@@ -112,6 +114,7 @@ class ConductivityPredictor:
             raise CheckpointError(f"{read.path} was trained on other inputs", "train it again with this release")
         try:
             inputs = Inputs(*(tensors[f"inputs.{name}"].double().numpy() for name in Inputs.__dataclass_fields__))
+            tensors = {"observed.own_sd": torch.full_like(tensors["observed.value"], math.nan), **tensors}
             observed = Observations(*(tensors[f"observed.{name}"].numpy() for name in Observations.__dataclass_fields__))
             state = {name.removeprefix("process."): t for name, t in tensors.items() if name.startswith("process.")}
             process = ArrheniusGaussianProcess.from_state(state, inputs, observed)
@@ -226,6 +229,12 @@ class ConductivityPredictor:
                 f"outside the training domain: further from it than {percentile:.1f} % of the training materials are from others"
             )
         return ""
+
+
+def measured_domain(inputs: Inputs, observations: Observations) -> DomainDistance:
+    """Distance to the measured materials among n training rows: a soft label is no reason to trust a prediction."""
+    measured = observations.measured
+    return DomainDistance.fit(domain_features(inputs.take(measured)), observations.groups[measured])
 
 
 def domain_features(inputs: Inputs) -> Array:

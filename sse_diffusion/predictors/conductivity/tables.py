@@ -47,6 +47,7 @@ class ConductivityRow:
         temperature_K: of the measurement.
         log10_sigma: of S/cm; NaN in a row that is only asked.
         limit: the table itself says "below": ``<1E-10``.
+        sd: standard deviation of ``log10_sigma`` that a soft label (of dynamics) brings along; NaN for measurements.
         source: name of the table.
         doi: of the paper, or its citation; ``None`` when unknown.
         family: the human label; never a feature.
@@ -60,9 +61,15 @@ class ConductivityRow:
     temperature_K: float = ROOM_TEMPERATURE_K
     log10_sigma: float = math.nan
     limit: bool = False
+    sd: float = math.nan
     source: str = ""
     doi: str | None = None
     family: str = ""
+
+    @property
+    def measured(self) -> bool:
+        """True for a measurement, false for a soft label."""
+        return math.isnan(self.sd)
 
     @property
     def censored(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -17,10 +18,10 @@ from sse_diffusion.core.provenance import package_versions, sha256_of_file
 from sse_diffusion.predictors.conductivity.crossval import cross_validate, make_folds, scored
 from sse_diffusion.predictors.conductivity.inputs import Inputs, inputs_of
 from sse_diffusion.predictors.conductivity.model import ConductivityModel, ConductivityModelConfig, observations_of
-from sse_diffusion.predictors.conductivity.predictor import ConductivityPredictor, domain_features
+from sse_diffusion.predictors.conductivity.predictor import ConductivityPredictor, domain_features, measured_domain
 from sse_diffusion.predictors.conductivity.scores import score
+from sse_diffusion.predictors.conductivity.soft_labels import read_soft_labels
 from sse_diffusion.predictors.conductivity.tables import ConductivityRow, read_conductivities
-from sse_diffusion.predictors.domain import DomainDistance
 from sse_diffusion.predictors.tracking import track
 
 OBELIX, LIVERPOOL = "obelix", "liverpool"
@@ -44,6 +45,7 @@ class ConductivityTrainConfig:
     Attributes:
         obelix, obelix_cifs: table with OBELiX's columns, and zip or folder of its CIFs (empty: none).
         liverpool: table with Liverpool's columns; empty: none.
+        soft_labels: tables of soft labels (conductivities of dynamics); each has an offset of its own.
         out: folder of the checkpoint.
         model: of the members and the stack.
         n_folds: of the cross-validation; 0: none.
@@ -56,6 +58,7 @@ class ConductivityTrainConfig:
     obelix: str
     obelix_cifs: str = ""
     liverpool: str = ""
+    soft_labels: tuple[str, ...] = ()
     out: str
     model: ConductivityModelConfig = field(default_factory=ConductivityModelConfig)
     n_folds: int = 5
@@ -75,9 +78,11 @@ def train_conductivity(config: ConductivityTrainConfig) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
     rows = read_conductivities(config.obelix, config.obelix_cifs or None, OBELIX)
     rows += read_conductivities(config.liverpool, source=LIVERPOOL) if config.liverpool else []
+    rows += [row for path in config.soft_labels for row in read_soft_labels(path)]
     inputs = inputs_of(rows, config.progress)
     choices = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "progress", "wandb")}
     choices |= {k: Path(choices[k]).name for k in ("obelix", "obelix_cifs", "liverpool")}
+    choices["soft_labels"] = [Path(path).name for path in config.soft_labels]
     with track(config.out, choices, config.wandb) as tracker:
         scores = _cross_validated(rows, inputs, config) if config.n_folds else {}
         tracker.log(scores)
@@ -88,7 +93,7 @@ def train_conductivity(config: ConductivityTrainConfig) -> dict[str, Any]:
         metrics = {
             "protocol": PROTOCOL,
             "command": "sse train experiment=predictor_conductivity",
-            "rows": {name: sum(row.source == name for row in rows) for name in (OBELIX, LIVERPOOL)},
+            "rows": dict(Counter(row.source for row in rows)),
             "stack": {"share_of_trees": model.share, "scale_68": model.scale_68, "scale_95": model.scale_95},
             **scores,
             "weights_sha256": sha256_of_file(weights),
@@ -113,8 +118,7 @@ def _cross_validated(rows: Sequence[ConductivityRow], inputs: Inputs, config: Co
         sample = scored(rows, forecast, tested)
         percentile = np.full(len(rows), np.nan)
         for fold in folds:
-            groups = observations_of([rows[i] for i in fold.train]).groups
-            domain = DomainDistance.fit(domain_features(inputs.take(fold.train)), groups)
+            domain = measured_domain(inputs.take(fold.train), observations_of([rows[i] for i in fold.train]))
             percentile[fold.test] = domain.percentile(domain.distance(domain_features(inputs.take(fold.test))))
         result[table] = score(sample)
         result[table]["error_by_domain_percentile"] = _binned(percentile[tested], np.abs(sample.value - sample.truth))

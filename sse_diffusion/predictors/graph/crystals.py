@@ -95,6 +95,16 @@ def reference_rows(structures: Path, energies: Path, decomposition: Path) -> Lab
     return train.take(fold_of(train.formulas, CALIBRATION_FOLDS) != 0)
 
 
+def trained_formulas(structures: Path, energies: Path, decomposition: Path) -> set[str]:
+    """Reduced formulas that a predictor of these tables has seen: of its crystals (calibration too) and of its reference.
+
+    Raises:
+        DataError: a table is missing or lacks a column.
+    """
+    crystals = with_reduced_formula(read_columns(structures, ["formula", "split"]))
+    return {*crystals.reduced[crystals.split != "val"], *reference_rows(structures, energies, decomposition).formulas}
+
+
 def _graphs(table: pd.DataFrame, structures: Path, config: GraphConfig, cache_dir: Path | None, progress: bool) -> CrystalGraphs:
     from pymatgen.core import Lattice
 

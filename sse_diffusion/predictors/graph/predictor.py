@@ -25,6 +25,7 @@ from sse_diffusion.predictors.features import MAX_Z, composition_features, eleme
 from sse_diffusion.predictors.graph.graphs import CrystalGraphs, GraphConfig, structure_graph
 from sse_diffusion.predictors.graph.network import CrystalNetwork, NetworkConfig
 from sse_diffusion.predictors.graph.reference import ReferenceConfig, untrained_reference
+from sse_diffusion.predictors.training_index import TrainingIndex
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
@@ -119,6 +120,7 @@ class GraphPredictor:
         self.far = np.ones(len(self.targets)) if far is None else np.asarray(far, dtype=float)
         self.table = element_table() if table is None else table
         self.sha256 = sha256
+        self.trained: TrainingIndex | None = None  # the compositions it was trained on, where they are recorded
         names = [target.name for target in self.targets]
         if answer and answer not in names:
             raise ConfigError(f"the checkpoint does not predict {answer!r}", did_you_mean(answer, names))
@@ -165,7 +167,9 @@ class GraphPredictor:
         except (KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{found.path} is incomplete: {error}", "copy or train the checkpoint again") from error
         networks, reference = list(predictor.networks), predictor.reference
-        return cls(networks, reference, config, targets, scale, calibration, domain, far, target, table, found.sha256)
+        answering = cls(networks, reference, config, targets, scale, calibration, domain, far, target, table, found.sha256)
+        answering.trained = TrainingIndex.load(found.path)
+        return answering
 
     def save(self, folder: str | Path, training: Mapping[str, Any] | None = None) -> None:
         """Write the checkpoint; ``training`` is recorded beside the shapes."""
@@ -183,6 +187,8 @@ class GraphPredictor:
             "domain": self.domain is not None,
         }
         save_checkpoint(folder, self.kind, VERSION, record, tensors)
+        if self.trained is not None:
+            self.trained.save(folder)
 
     def predict(self, structures: Sequence[Structure | Composition]) -> list[Quantity]:
         """One quantity per structure; ``provenance["signed_value"]`` is the value before it is cut at the target's floor."""

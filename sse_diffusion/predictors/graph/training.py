@@ -20,13 +20,14 @@ from sse_diffusion.core.provenance import git_commit, package_versions, sha256_o
 from sse_diffusion.core.threads import set_threads
 from sse_diffusion.data.tables import find_table
 from sse_diffusion.predictors.graph.calibration import calibrate, far_factor, fit_domain, score
-from sse_diffusion.predictors.graph.crystals import LabelledCrystals, read_crystals, reference_rows
+from sse_diffusion.predictors.graph.crystals import LabelledCrystals, read_crystals, reference_rows, trained_formulas
 from sse_diffusion.predictors.graph.lightning_module import Examples, FitConfig, GraphModule
 from sse_diffusion.predictors.graph.network import CrystalNetwork
 from sse_diffusion.predictors.graph.predictor import GraphModelConfig, GraphPredictor
 from sse_diffusion.predictors.graph.reference import fit_reference, fold_of, reference_values
 from sse_diffusion.predictors.stability import FORMATION, HULL
 from sse_diffusion.predictors.tracking import MODES, PROJECT
+from sse_diffusion.predictors.training_index import TrainingIndex
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -138,6 +139,7 @@ def export(
     predictor.domain = fit_domain(predictor, crystals, train, config.seed)
     predictor.far = far_factor(predictor, crystals, held)
     predictor.calibration = calibrate(predictor, crystals, held, train)
+    predictor.trained = training_index(config)
     predictor.save(folder, {**_choices(config), **spent})
     metrics = {
         "protocol": PROTOCOL,
@@ -152,6 +154,12 @@ def export(
     }
     write_json_atomically(folder / "metrics.json", metrics)
     return metrics
+
+
+def training_index(config: GraphTrainConfig) -> TrainingIndex:
+    """The compositions that a run with this configuration trains and calibrates on."""
+    tables = (find_table(path) for path in (config.structures, config.energies, config.decomposition))
+    return TrainingIndex.of_formulas(trained_formulas(*tables))
 
 
 def _choices(config: GraphTrainConfig) -> dict[str, Any]:

@@ -59,6 +59,9 @@ def check_equilibration(series: np.ndarray, frame_ps: float, z_limit: float = 3.
     inefficiency = statistical_inefficiency(late)
     error = math.sqrt(inefficiency * float(late.var()) * (1.0 / len(early) + 1.0 / len(late)))
     difference = float(early.mean() - late.mean())
-    z = difference / error if error > 0 else (0.0 if difference == 0 else math.copysign(math.inf, difference))
+    if error <= (round_off := 1e-12 * float(np.abs(series).max())):  # a constant, whose mean is known to rounding
+        z = 0.0 if abs(difference) <= round_off else math.copysign(math.inf, difference)
+    else:
+        z = difference / error
     slope = float(np.polyfit(np.arange(n) * frame_ps, series, 1)[0])
     return EquilibrationCheck(z, abs(z) < z_limit, slope, n / inefficiency)

@@ -150,7 +150,8 @@ def _compute(job: Job, task: Task) -> StageResult:
         raise
     except SSEError as error:
         outcome = StageOutcome(False, {}, error.message)
-    # a crystal made by a model can upset any library in any way; the run must not end for it, and the reason is kept
+    # The catch-all is the contract: a crystal made by a model can upset any library in any way, and one candidate must not end
+    # a funnel of hundreds. Its reason is kept and the traceback is logged; Ctrl-C and the end of the process pass.
     except Exception as error:
         logger.warning("%s: %s failed", job.stage.name, task.id, exc_info=True)
         outcome = StageOutcome(False, {}, f"{type(error).__name__}: {str(error)[:300]}")

@@ -111,7 +111,8 @@ class ElasticResult:
 def moduli(stiffness: Float[np.ndarray, "6 6"], density_g_per_cm3: float, volume_A3_per_atom: float) -> dict[str, float]:
     """Hill averages of K and G, and what follows from them (GPa, K); NaN but for the smallest eigenvalue if that is not positive.
 
-    Voigt: K = tr(P C), G from the rest of the trace; Reuss: the same of the inverse (Hill, Proc. Phys. Soc. A 65, 349 (1952)).
+    Voigt: K = tr(P C) / 3 with P the projector on pressure, G from the rest of the trace 3 K + 10 G; Reuss: the same of the
+    inverse (Hill, Proc. Phys. Soc. A 65, 349 (1952)).
     Universal anisotropy 5 G_V/G_R + K_V/K_R - 6 (Ranganathan and Ostoja-Starzewski, Phys. Rev. Lett. 101, 055504 (2008)).
 
     Args:

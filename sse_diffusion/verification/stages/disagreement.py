@@ -60,7 +60,7 @@ def disagreement(
         return {name: Quantity.failed(error.message, unit, **provenance) for name, unit in units.items()}
     energies = np.array([[e.energy_eV for e in engine] for engine in results]) / len(atoms)
     rises = energies[:, 1:] - energies[:, :1]
-    forces = np.array([[e.forces_eV_per_A for e in engine] for engine in results])
+    forces = np.array([[e.forces_eV_per_A for e in engine[1:]] for engine in results])
     rms = [float(np.sqrt(np.mean((pair[0] - pair[1]) ** 2))) for pair in (rises, forces)]
     return {
         "energy_rms": Quantity(rms[0], unit="eV/atom", provenance=provenance),

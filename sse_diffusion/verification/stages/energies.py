@@ -1,4 +1,4 @@
-"""Stages that need energies: prediction, single point, relaxation, hull at (T, P)."""
+"""Stages that need energies: single point, relaxation, hull at (T, P)."""
 
 from __future__ import annotations
 
@@ -17,52 +17,6 @@ from sse_diffusion.verification.validity import structural_validity
 
 USUAL_STEPS = 45
 """Steps of a relaxation, for time estimates only."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictConfig(StageConfig):
-    """Settings of the predictor screen.
-
-    Attributes:
-        max_e_hull_eV_per_atom: predicted values above it stop here; ``None`` for no limit (rank only).
-    """
-
-    max_e_hull_eV_per_atom: float | None = None
-
-
-class PredictStage(BaseStage):
-    """Energy above the hull by a trained predictor: milliseconds per crystal, used to rank before single points."""
-
-    config_class = PredictConfig
-    _predictions: dict[str, Quantity]
-
-    def depends_on(self, members: Sequence[Member], context: FunnelContext) -> Any:
-        """The predictor."""
-        return context.predictor_id if context.predictor_loader is not None else None
-
-    def prepare(self, missing: Sequence[Member], members: Sequence[Member], context: FunnelContext) -> None:
-        """One batch for all."""
-        if context.predictor is None:
-            absent = Quantity.failed("there is no predictor of the energy above the hull", unit="eV/atom")
-            self._predictions = {m.id: absent for m in missing}
-            return
-        quantities = context.predictor.predict_e_hull([m.structure for m in missing])
-        self._predictions = {m.id: q for m, q in zip(missing, quantities, strict=True)}
-
-    def evaluate(self, member: Member, context: FunnelContext) -> StageOutcome:
-        """Fills ``predicted_e_hull_eV_per_atom`` and ``predicted_e_hull_sd``; a prediction that failed or is outside the
-        predictor's domain (``predicted_in_domain``) ranks, but never stops a crystal."""
-        quantity = self._predictions[member.id]
-        values = {
-            "predicted_e_hull_eV_per_atom": quantity.value,
-            "predicted_e_hull_sd": quantity.uncertainty,
-            "predicted_status": str(quantity.status),
-            "predicted_in_domain": quantity.ok,
-        }
-        limit = self.config.max_e_hull_eV_per_atom
-        too_high = limit is not None and quantity.ok and quantity.value > limit
-        reason = f"predicted {quantity.value:.3f} eV/atom above the hull (> {limit:g})" if too_high else quantity.reason
-        return StageOutcome(not too_high, values, reason)
 
 
 @dataclass(frozen=True, kw_only=True)

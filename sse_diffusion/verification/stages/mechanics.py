@@ -23,13 +23,14 @@ class MechanicsStageConfig(StageConfig):
 
     Attributes:
         protocol: keyword arguments of :class:`ElasticConfig`.
-        ion_volume_ratio: partial molar volume of the ion over that of lithium metal; ``None`` takes the volume of the crystal per
-            ion, an upper estimate.
+        ion_volume_ratio: partial molar volume of the ion over that of lithium metal. The default is the sphere of Shannon's
+            radius (Ahmad et al., ACS Cent. Sci. 4, 996 (2018)); ``None`` takes the volume of the crystal per ion, an upper
+            estimate. The verdict of a stiff crystal turns between the two.
         surface_energy_J_per_m2, flaw_size_um: of Griffith's limit.
     """
 
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    ion_volume_ratio: float | None = None
+    ion_volume_ratio: float | None = 0.085
     surface_energy_J_per_m2: float = 1.0
     flaw_size_um: float = 1.0
 

@@ -1,4 +1,4 @@
-"""Diffusivity with an error bar: a straight line through the mean squared displacement by generalised least squares.
+"""Diffusivity with an error bar: the line that the mean squared displacement approaches, by generalised least squares.
 
 The points of an MSD curve come from overlapping windows of the same paths and are strongly correlated. For a Brownian path seen
 through the vibration about its site their covariance is known exactly, so that the line and its error follow without resampling:
@@ -21,8 +21,10 @@ from sse_diffusion.verification.transport.paths import IonPaths, squared_displac
 from sse_diffusion.verification.transport.regime import Regime
 
 MAX_LAGS = 16
-STRAIGHT = 0.05
-"""Probability of the residuals below which the curve is not a straight line plus its own noise."""
+CROOKED = 1e-3
+"""Probability of the residuals below which the curve is certainly not what was fitted plus its own noise."""
+STRAIGHT, BENT = 0.01, 1.5
+"""A curve is taken for straight when its line has at least this probability and its bend fewer standard errors than this."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class LineFit:
         intercept_A2: twice the vibration's mean squared amplitude, or what a ballistic or caged start leaves.
         times_ps, msd_A2: (L,) what was fitted.
         excess: measured over Brownian variance of a window, at least 1.
-        probability: of residuals at least this large when the curve is a straight line (chi2 test).
+        probability: of residuals at least this large when the curve is what was fitted (chi2 test).
+        bend: size of a term exp(-t / start) beside the line, in its own standard errors.
     """
 
     slope_A2_per_ps: float
@@ -44,6 +47,7 @@ class LineFit:
     msd_A2: np.ndarray
     excess: float
     probability: float
+    bend: float
 
 
 def msd_covariance(lags: np.ndarray, frames: int, per_frame: float, noise: float) -> np.ndarray:
@@ -72,10 +76,16 @@ def msd_covariance(lags: np.ndarray, frames: int, per_frame: float, noise: float
     return covariance
 
 
-def fit_line(positions: np.ndarray, frame_ps: float, start: int, end: int) -> LineFit:
+def fit_line(positions: np.ndarray, frame_ps: float, start: int, end: int, fading: bool = False) -> LineFit:
     """Generalised least squares through the MSD of (T, M, 3) paths between the lags ``start`` and ``end`` (frames).
 
     The covariance depends on slope and intercept, so that the fit is repeated with its own result (three times).
+
+    Args:
+        positions: (T, M, 3).
+        frame_ps: time between frames.
+        start, end: lags.
+        fading: fit a term exp(-t / start) too, what a start that is not over leaves; else its size is only measured.
     """
     from scipy.stats import chi2
 
@@ -84,37 +94,53 @@ def fit_line(positions: np.ndarray, frame_ps: float, start: int, end: int) -> Li
     lags = lags[lags < frames]
     windows = [squared_displacements(positions, int(lag)) for lag in lags]
     curve = np.array([w.mean() for w in windows])
-    design = np.stack([lags * frame_ps, np.ones(len(lags))], axis=1)
+    design = np.stack([lags * frame_ps, np.ones(len(lags)), np.exp(1.0 - lags / lags[0])], axis=1)
     slope, intercept = np.polyfit(lags * frame_ps, curve, 1)
     independent = 2.0 / (dimensions * ions) * curve[0] ** 2
     excess = max(1.0, float(windows[0].mean(axis=1).var() / independent)) if independent > 0 else 1.0
-    error = math.nan
     for _ in range(3):
         per_frame = max(slope, 1e-3 * curve[-1] / (lags[-1] * frame_ps), 1e-12) * frame_ps / dimensions
         noise = max(intercept, 0.0) / (2.0 * dimensions)
         covariance = msd_covariance(lags, frames, per_frame, noise) * dimensions / ions * excess
         root = np.linalg.cholesky(covariance + 1e-10 * np.trace(covariance) / len(lags) * np.eye(len(lags)))
         weighted, target = np.linalg.solve(root, design), np.linalg.solve(root, curve)
-        inverse = np.linalg.inv(weighted.T @ weighted)
-        slope, intercept = inverse @ weighted.T @ target
-        error = math.sqrt(inverse[0, 0])
-    residual = target - weighted @ np.array([slope, intercept])
-    probability = float(chi2.sf(residual @ residual, max(1, len(lags) - 2)))
-    return LineFit(float(slope), error, float(intercept), lags * frame_ps, curve, excess, probability)
+        slope, intercept = np.linalg.lstsq(weighted[:, :2], target, rcond=None)[0]
+    bend, bend_sd = (values[2] for values in _least_squares(weighted, target))
+    terms = weighted if fading else weighted[:, :2]
+    values, errors = _least_squares(terms, target)
+    residual = target - terms @ values
+    probability = float(chi2.sf(residual @ residual, max(1, len(lags) - terms.shape[1])))
+    return LineFit(
+        float(values[0]), float(errors[0]), float(values[1]), lags * frame_ps, curve, excess, probability, bend / bend_sd
+    )
+
+
+def _least_squares(design: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients and their standard errors at unit variance."""
+    inverse = np.linalg.inv(design.T @ design)
+    return inverse @ design.T @ target, np.sqrt(np.diag(inverse))
 
 
 def straight_part(paths: IonPaths, regime: Regime) -> LineFit:
-    """The line that begins as early as the curve is straight, between ``regime.start`` and ``regime.latest``.
+    """The line that the MSD approaches, from where it is straight on (between ``regime.start`` and ``regime.latest``).
 
-    Rattling in a cage and jumps that are soon undone bend the curve at short lags, where it is most precise; a line forced
-    through them has a small error and a wrong slope.
+    Rattling in a cage and jumps that are soon undone bend the curve at short lags, where it is most precise. Waiting until no
+    bend is seen is not enough: one of one standard error is not seen, and shifts the slope by as much. So from there on a term
+    exp(-t / start) is fitted beside the line, which widens the error by about 1.6.
+
+    A collective path is too noisy to choose its begin: residuals are measured in units of the slope, so that a path whose slope
+    came out low looks crooked and starts again elsewhere, which lifts the mean. Its line begins where that of its members does,
+    whose curve is M times as precise: a bend that is not seen there is small against the error here, and no term is fitted.
     """
+    alone = paths.members_A is None
+    asked = paths.positions_A if paths.members_A is None else paths.members_A
     start = regime.start
-    while True:
-        fit = fit_line(paths.positions_A, paths.frame_ps, start, regime.end)
-        if fit.probability >= STRAIGHT or start >= regime.latest:
-            return fit
+    while start < regime.latest:
+        line = fit_line(asked, paths.frame_ps, start, regime.end)
+        if line.probability >= STRAIGHT and abs(line.bend) < BENT:
+            break
         start = min(regime.latest, max(start + 1, round(1.4 * start)))
+    return fit_line(paths.positions_A, paths.frame_ps, start, regime.end, fading=alone)
 
 
 def diffusivity(paths: IonPaths, regime: Regime) -> Quantity:
@@ -136,7 +162,7 @@ def diffusivity(paths: IonPaths, regime: Regime) -> Quantity:
     if not value > 0:
         return Quantity(regime.upper_bound_cm2_per_s, math.nan, unit, Status.UPPER_BOUND, "the slope is not positive", facts)
     facts["interval_95"] = interval(value, error)
-    crooked = "the mean squared displacement is not a straight line yet" if fit.probability < 1e-3 else ""
+    crooked = "the mean squared displacement is not a straight line yet" if fit.probability < CROOKED else ""
     if regime.reason or crooked or error > 0.5 * value:
         reason = regime.reason or crooked or f"the error is {error / value:.0%} of the value: too few independent displacements"
         return Quantity(value, error, unit, Status.UNCONVERGED, reason, facts)

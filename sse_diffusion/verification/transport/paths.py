@@ -24,6 +24,7 @@ class IonPaths:
         volume_A3: mean cell volume.
         temperature_K: of the thermostat.
         ion: element symbol.
+        members_A: (T, N, 3) paths of the ions that a collective path sums up; ``None`` for ions of their own.
     """
 
     positions_A: np.ndarray
@@ -31,6 +32,7 @@ class IonPaths:
     volume_A3: float
     temperature_K: float
     ion: str = "Li"
+    members_A: np.ndarray | None = None
 
     @classmethod
     def of(cls, trajectory: Trajectory, ion: str, drop_ps: float = 0.0) -> IonPaths:
@@ -58,7 +60,8 @@ class IonPaths:
     @property
     def collective(self) -> IonPaths:
         """One particle that moves as sum_i r_i / sqrt(M): its diffusivity is the collective (charge) diffusivity D_J."""
-        return replace(self, positions_A=self.positions_A.sum(axis=1, keepdims=True) / np.sqrt(self.positions_A.shape[1]))
+        together = self.positions_A.sum(axis=1, keepdims=True) / np.sqrt(self.positions_A.shape[1])
+        return replace(self, positions_A=together, members_A=self.positions_A)
 
 
 def squared_displacements(positions: np.ndarray, lag: int) -> np.ndarray:

@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pymatgen.core import Composition, Structure
+from pymatgen.core import Structure
 from scipy.stats import norm
 
 from sse_diffusion.core.errors import ConfigError
-from sse_diffusion.core.orbit_batch import OrbitBatch
 from sse_diffusion.core.results import Quantity
-from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.generate import sample_batch
 from sse_diffusion.diffusion.guides.choose import choose_guides
 from sse_diffusion.diffusion.guides.gibbs_guide import NEVER, GibbsGuide, atoms_by_element, volumes_A3_per_atom
@@ -25,6 +23,7 @@ from sse_diffusion.diffusion.guides.heights import UNKNOWN, HeadJudge, HeightJud
 from sse_diffusion.diffusion.guides.property_guide import PropertyGuide
 from sse_diffusion.diffusion.model import CrystalModel
 from sse_diffusion.diffusion.samplers import SamplerConfig
+from sse_diffusion.testing.batches import crystals
 from sse_diffusion.thermo.competition import Competition, load_competition
 from sse_diffusion.thermo.hull import EnergySchemeError
 from sse_diffusion.thermo.phases import MP_SCHEME, PhaseTable
@@ -55,23 +54,6 @@ class Gaussian:
 def table() -> PhaseTable:
     formulas, energies, volumes = zip(*ROWS, strict=True)
     return PhaseTable.from_formulas([f"{f}-{i}" for i, f in enumerate(formulas)], formulas, energies, volumes, MP_SCHEME)
-
-
-def crystals(model: CrystalModel, *formulas: str, volume: float = 12.0) -> OrbitBatch:
-    """One atom per orbit in P1, of a given volume per atom (A^3)."""
-    general = wyckoff_table().positions(1)[-1]
-    numbers = [[el.Z for el, k in Composition(f).items() for _ in range(int(k))] for f in formulas]
-    n, m = len(formulas), max(map(len, numbers))
-    species = torch.zeros(n, m, dtype=torch.long)
-    for row, zs in enumerate(numbers):
-        species[row, : len(zs)] = torch.tensor(zs)
-    mask = species > 0
-    cell = torch.zeros(n, 6)
-    cell[:, 5] = (volume * mask.sum(1)).log() / 3
-    return OrbitBatch(
-        group=torch.ones(n, dtype=torch.long), cell=cell, species=species, wyckoff=torch.where(mask, general, 1731),
-        free=torch.rand(n, m, 3, generator=torch.Generator().manual_seed(0)), mask=mask, conditions=model.null_conditions(n),
-    )  # fmt: skip
 
 
 def guide(

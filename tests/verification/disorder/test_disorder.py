@@ -135,6 +135,26 @@ def test_split_sites_hold_one_atom():
         assert one.structure.composition.formula == "Li2 Cl2" and distances.min() > 2.0
 
 
+def test_a_site_inside_an_atom_stays_empty():
+    """Electrostatics alone would put the cation right onto the anion."""
+    salt = Structure(Lattice.cubic(5.0), [{"Li": 0.5}, {"Li": 0.5}, "Cl"], [[0.5, 0.5, 0.4], [0, 0, 0], [0.5] * 3])
+    for kind in ({"n": 1}, {"n": 0, "n_random": 5}):
+        for one in order(salt, DisorderConfig(**kind, max_atoms=2)).orderings:
+            assert one.structure.get_distance(0, 1) > 2.0
+
+
+def test_two_anions_are_not_put_as_near_as_a_peroxide():
+    """1.45 A between oxygens of two split sites: nearer than any two oxide ions, farther than 0.7 of their covalent radii."""
+    oxide = Structure(
+        Lattice.cubic(5.0),
+        [{"O": 0.5}] * 4 + ["Mg"] * 2,
+        [[0, 0, 0], [0.29, 0, 0], [0.5, 0.5, 0], [0.79, 0.5, 0], [0, 0, 0.5], [0.5, 0.5, 0.5]],
+    )
+    for one in order(oxide, DisorderConfig(n=9, n_random=9, max_atoms=4)).orderings:
+        oxygen = one.structure.indices_from_symbol("O")
+        assert len(oxygen) == 2 and one.structure.get_distance(*oxygen) > 2.0
+
+
 def test_occupancies_without_room_are_refused():
     crowded = Structure(Lattice.cubic(4.0), [{"Li": 0.9}, {"Li": 0.9}, "Cl"], [[0, 0, -0.04], [0, 0, 0.04], [0.5] * 3])
     with pytest.raises(DisorderError, match="more atoms than there is room for"):
@@ -200,6 +220,12 @@ def test_boltzmann_weights():
     assert mean.value == pytest.approx(1 - weight) and mean.provenance["effective"] < 2
 
 
+def test_a_failed_ordering_takes_its_energy_with_it():
+    members, energies = [Quantity(0.0), Quantity(1.0)], [-3.0, -2.95]
+    whole = ensemble_average(members, energies, 600.0)
+    assert ensemble_average([Quantity.failed("no"), *members], [-9.0, *energies], 600.0).value == pytest.approx(whole.value)
+
+
 def test_a_dopant_of_lower_charge_brings_mobile_ions_in():
     parent = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.1), ["Zr", "O"], [[0, 0, 0], [0.25] * 3])  # fluorite ZrO2
     disordered = doped(parent, DopingConfig(host="Zr", dopant="Y", fraction=0.25))
@@ -221,6 +247,8 @@ def test_vacancies_and_what_cannot_be_doped():
     assert doped(parent, DopingConfig(host="O", fraction=0.25)).composition["Li"] == pytest.approx(6.0), "Li2O lost as a unit"
     with pytest.raises(ChemistryError, match="cannot have"):
         doped(parent, DopingConfig(host="S", dopant="F"))
+    with pytest.raises(ChemistryError, match="compensate at once"):
+        doped(parent, DopingConfig(host="Li", dopant="Mg", fraction=0.25))
     with pytest.raises(ChemistryError, match="would have to go"):
         doped(parent, DopingConfig(host="O", dopant="Cl", fraction=1.0, dopant_charge=7))
 

@@ -31,5 +31,8 @@ def test_settled_runs_pass_and_drifting_ones_do_not():
     relaxing = series + 20.0 * np.exp(-np.arange(1000) / 150)
     found = check_equilibration(relaxing, 0.02)
     assert not found.settled and found.z > 3 and found.drift_per_ps < 0
+    assert not check_equilibration(-relaxing, 0.02).settled, "nor when it rises"
     assert not check_equilibration(series[:10], 0.02).settled
-    assert check_equilibration(np.full(100, 2.0), 0.02).settled
+    for constant in (2.0, 0.1, 216.0 * (1 + 1e-15)):  # sums of equal numbers differ by rounding
+        assert check_equilibration(np.full(399, constant), 0.02).settled
+    assert not check_equilibration(np.where(np.arange(100) < 20, 1.0, 2.0), 0.02).settled

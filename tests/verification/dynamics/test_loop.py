@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,6 +147,46 @@ def test_wall_cap_says_so_and_a_higher_one_goes_on(crystal, toy, tmp_path):
     assert cut.stopped.startswith(WALL_CAP) and len(cut.positions_A) == 1
     done = run_dynamics(crystal, toy(crystal, k=2.0), DynamicsConfig(**base), tmp_path)[0]
     assert not done.stopped and len(done.positions_A) == 11
+
+
+def test_another_start_or_engine_version_is_another_run(crystal, toy, tmp_path):
+    config = DynamicsConfig(temperature_K=300, steps=20)
+    run_dynamics(crystal, toy(crystal, k=2.0), config, tmp_path)
+    moved = crystal.copy()
+    moved.positions[0, 0] += 0.05
+    engine = toy(crystal, k=2.0)
+    assert run_dynamics(moved, engine, config, tmp_path)[0].positions_A[0, 0, 0] == pytest.approx(0.05) and engine.calls == 21
+    newer = toy(crystal, k=2.0)
+    newer.info = replace(toy.info, version="2")
+    run_dynamics(moved, newer, config, tmp_path)
+    assert newer.calls == 21
+
+
+def test_a_stretched_crystal_has_negative_pressure(crystal, toy, tmp_path):
+    stretched = crystal.copy()
+    stretched.set_cell(crystal.cell * 1.02, scale_atoms=True)
+    cold = DynamicsConfig(temperature_K=1.0, steps=10)
+    one = run_dynamics(stretched, toy(crystal, k=2.0, bulk=0.5), cold, tmp_path)[0]
+    assert one.pressure_GPa.mean() == pytest.approx(-0.5 * (1.02**3 - 1) * GPa_PER_eV_PER_A3, rel=0.01)
+
+
+def test_the_start_has_no_momentum(crystal, toy, tmp_path):
+    one = run_dynamics(crystal, toy(crystal, k=2.0), DynamicsConfig(temperature_K=600, steps=1, frame_every=1), tmp_path)[0]
+    momenta = one.masses[:, None] * one.velocities_A_per_ps[0]
+    assert np.abs(momenta.sum(axis=0)).max() < 1e-4 * np.abs(momenta).max()
+
+
+def test_wall_cap_counts_all_sessions(crystal, toy, tmp_path):
+    class Slow(toy):
+        def evaluate(self, atoms):
+            time.sleep(0.003)
+            return super().evaluate(atoms)
+
+    config = DynamicsConfig(temperature_K=300, steps=1000, frame_every=5, block_frames=2, max_seconds=0.1)
+    first = run_dynamics(crystal, Slow(crystal, k=2.0), config, tmp_path)[0]
+    again = Slow(crystal, k=2.0)
+    second = run_dynamics(crystal, again, config, tmp_path)[0]
+    assert first.seconds >= 0.09 and len(second.positions_A) == len(first.positions_A) and again.calls <= 1
 
 
 @pytest.mark.parametrize(

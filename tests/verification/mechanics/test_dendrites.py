@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from sse_diffusion.core.errors import DataError
@@ -23,24 +25,39 @@ def chi(ratio, volume_ratio, wavelength_nm=LONG_nm):
 @pytest.mark.parametrize(
     ("ratio", "volume_ratio", "verdict"),
     [
-        (0.01, 0.1, "unstable"),  # soft polymer
-        (20.0, 0.1, "stable"),  # stiff, small ion volume: pressure-driven
-        (20.0, 3.0, "unstable"),  # stiff ceramic, large ion volume
-        (0.5, 3.0, "stable"),  # soft, large ion volume: density-driven
+        (0.01, 0.1, "stable"),  # soft, small ion: density-driven
+        (20.0, 0.1, "unstable"),  # stiff ceramic, small ion
+        (20.0, 3.0, "stable"),  # stiff, large ion: pressure-driven, Monroe and Newman's case
+        (0.5, 3.0, "unstable"),  # soft polymer, large ion
+        (0.5, 1.0, "unstable"),  # equal volumes: deviatoric stress alone
+        (20.0, 1.0, "unstable"),
     ],
 )
-def test_four_quadrants_of_the_stability_diagram(ratio, volume_ratio, verdict):
+def test_quadrants_of_the_published_stability_diagram(ratio, volume_ratio, verdict):
     assert chi(ratio, volume_ratio).provenance["verdict"] == verdict
 
 
 def test_critical_shear_ratio():
-    # Between 0.6 and 0.8 of lithium's shear modulus at v = 0; near 2 in the limit of a large ion volume.
-    assert chi(0.6, 0.0).value < 0 < chi(0.8, 0.0).value
-    assert chi(1.5, 1e3).value > 0 > chi(3.0, 1e3).value
+    # Published boundaries at nu = 0.33: 0.76 at v = 0 (softer is stable); 1.68 for a large ion (stiffer is stable).
+    assert chi(0.74, 0.0).value < 0 < chi(0.78, 0.0).value
+    assert chi(1.72, 1e4).value < 0 < chi(1.64, 1e4).value
+
+
+@pytest.mark.parametrize(
+    ("shear_GPa", "poisson", "deviatoric", "hydrostatic"),
+    # Navier's equations of the two half-spaces solved symbolically: tau_s - tau_e and p_e + p_s per k A, GPa.
+    [(60.0, 0.26, 5.18285, 75.70204), (1.0, 0.33, 0.98630, -4.31242), (3.4, 0.45, 1.39634, 0.28692)],
+)
+def test_terms_equal_the_elastic_fields(shear_GPa, poisson, deviatoric, hydrostatic):
+    wavelength_nm, v = 20 * math.pi, 0.3  # k = 0.1 / nm
+    surface = 0.556 * 0.1
+    expected = 13.0 * 0.1 * (0.5 * (1 + v) * (deviatoric - surface) + 0.5 * (1 - v) * hydrostatic)
+    result = monroe_newman(Quantity(shear_GPa), poisson, v, wavelength_nm=wavelength_nm)
+    assert result.value == pytest.approx(expected, rel=1e-4) and result.unit == "kJ/(mol nm)"
 
 
 def test_surface_tension_stabilises_short_waves():
-    assert chi(0.01, 0.1, wavelength_nm=0.5).value > 0 > chi(0.01, 0.1, wavelength_nm=1000).value
+    assert chi(0.5, 3.0, wavelength_nm=0.5).value < 0 < chi(0.5, 3.0, wavelength_nm=1000).value
 
 
 def test_griffith_scales_as_the_square_root():

@@ -12,7 +12,7 @@ from sse_diffusion.core.errors import ConfigError
 from sse_diffusion.core.results import Status
 from sse_diffusion.core.units import GPa_PER_eV_PER_A3
 from sse_diffusion.verification.mechanics.elastic import ElasticConfig, elastic_tensor, strains_for
-from sse_diffusion.verification.mechanics.tensor import symmetric_basis
+from sse_diffusion.verification.mechanics.tensor import from_mandel, symmetric_basis
 from sse_diffusion.verification.potential import load_potential
 
 
@@ -79,3 +79,16 @@ def test_failures_and_caps_have_reasons(emt):
 def test_every_direction_without_symmetry():
     strains = strains_for(symmetric_basis(np.eye(3)[None]), ElasticConfig())
     assert np.linalg.matrix_rank(strains) == 6 and len(strains) == 24
+
+
+def test_an_engineering_shear_is_twice_the_tensor_component():
+    strains = from_mandel(strains_for(symmetric_basis(np.eye(3)[None]), ElasticConfig()))
+    assert np.abs(strains[:, [0, 1, 2], [0, 1, 2]]).max() == pytest.approx(0.01)
+    assert np.abs(strains[:, [1, 0, 0], [2, 2, 1]]).max() == pytest.approx(0.02 / 2)
+
+
+def test_a_crystal_under_its_own_stress_has_the_error_of_its_slopes_alone(emt):
+    """The stress of the unstrained cell is no response to a strain: left in, every cell left out would shift the tensor."""
+    pressed = elastic_tensor(metal("Cu", "fcc", 3.45), emt, ElasticConfig(relax_cell=False))
+    bulk_modulus = pressed.quantities["bulk_modulus"]
+    assert bulk_modulus.ok and bulk_modulus.uncertainty < 0.02 * bulk_modulus.value

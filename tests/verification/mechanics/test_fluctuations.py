@@ -17,7 +17,7 @@ VOIGT = np.diag([60.0] * 3 + [35.0] * 3)
 VOIGT[:3, :3] += 40.0
 
 
-def cells(n, rotate=False, temperature_K=400.0):
+def cells(n, rotate=False, temperature_K=400.0, lattice=CRYSTAL.lattice.matrix):
     rng = np.random.default_rng(5)
     covariance = np.linalg.inv(voigt_to_mandel(VOIGT) / GPa_PER_eV_PER_A3) * BOLTZMANN_eV_PER_K * temperature_K / CRYSTAL.volume
     strain = from_mandel(rng.multivariate_normal(np.zeros(6), covariance, size=n))
@@ -27,7 +27,7 @@ def cells(n, rotate=False, temperature_K=400.0):
     if rotate:
         turns = np.linalg.qr(np.eye(3) + 0.05 * rng.normal(size=(n, 3, 3)))[0]
         stretch = stretch @ turns
-    return CRYSTAL.lattice.matrix @ stretch
+    return lattice @ stretch
 
 
 def test_known_tensor_comes_back_with_its_error():
@@ -51,3 +51,11 @@ def test_short_run_is_unconverged_and_bad_input_refused():
     for bad in (cells(20), np.full((100, 3, 3), np.nan), np.repeat(CRYSTAL.lattice.matrix[None], 100, axis=0)):
         with pytest.raises(DataError):
             elastic_from_cells(bad, 400.0, CRYSTAL)
+
+
+def test_the_tensor_does_not_depend_on_the_shape_or_the_turning_of_the_cell():
+    skew = Lattice.from_parameters(7.0, 8.5, 9.5, 75, 98, 110)
+    skew = skew.scale(CRYSTAL.volume).matrix
+    runs = (cells(3000), cells(3000, lattice=skew), cells(3000, rotate=True))
+    cube, oblique, turning = (elastic_from_cells(run, 400.0, CRYSTAL).stiffness_GPa for run in runs)
+    assert np.allclose(oblique, cube, atol=1e-6) and np.allclose(turning[:3, :3], cube[:3, :3], rtol=0.02)

@@ -11,6 +11,7 @@ from sse_diffusion.verification.mechanics.tensor import (
     from_mandel,
     mandel_to_voigt,
     moduli,
+    result_from_jackknife,
     symmetric_basis,
     to_mandel,
     voigt_to_mandel,
@@ -73,3 +74,18 @@ def test_isotropic_crystal_has_no_anisotropy():
 def test_born_criteria(constants):
     got = moduli(cubic(*constants), 3, 10)
     assert got["smallest_stiffness"] < 0 and np.isnan(got["bulk_modulus"])
+
+
+def test_jackknife_error_of_a_mean_is_the_standard_error():
+    """A tensor that is the mean of ten measurements which differ in scale alone."""
+    crystal, scales = CELLS["cubic"][0], 1 + 0.1 * np.random.default_rng(0).normal(size=10)
+    left_out = np.stack([cubic(100, 40, 30) * np.delete(scales, i).mean() for i in range(10)])
+    found = result_from_jackknife(cubic(100, 40, 30) * scales.mean(), left_out, crystal, {}).quantities["bulk_modulus"]
+    assert found.value == pytest.approx(60 * scales.mean())
+    assert found.uncertainty == pytest.approx(60 * scales.std(ddof=1) / np.sqrt(10))
+
+
+@pytest.mark.parametrize(("c44", "stable"), [(5.0, True), (0.0, False), (-5.0, False)])
+def test_a_shear_that_costs_nothing_is_not_stable(c44, stable):
+    found = result_from_jackknife(cubic(100, 40, c44), cubic(100, 40, c44)[None], CELLS["cubic"][0], {})
+    assert found.born_stable is stable

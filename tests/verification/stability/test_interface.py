@@ -28,6 +28,14 @@ def test_salts_do_not_react_with_lithium(hull, subject, formula):
     assert not reaction.reacts and reaction.energy.value == 0.0 and reaction.equation == "" and reaction.energy.ok
 
 
+@pytest.mark.parametrize(("formation", "reacts"), [(-2.575, True), (-2.674, False), (-2.8, False)])
+def test_small_gains_count_and_those_below_the_tables_precision_do_not(hull, subject, formation, reacts):
+    """Li3PS4 + 8 Li -> 4 Li2S + Li3P gains -0.7875 eV/atom with the table's Li3PS4, half a formation energy less below it."""
+    reaction = reaction_with(hull, subject("Li3PS4", formation), "metal")
+    assert reaction.reacts is reacts
+    assert reaction.energy.value == pytest.approx(-0.7875 - (formation + 1.1) / 2 if reacts else 0.0)
+
+
 def test_own_decomposition_is_no_reaction(hull, subject):
     assert not reaction_with(hull, subject("LiCl", -1.9), "metal").reacts
 

@@ -8,7 +8,7 @@ import pytest
 from pymatgen.core import Composition, Element
 
 from sse_diffusion.core.results import Status
-from sse_diffusion.thermo.hull import EnergySchemeError, ReferenceHull
+from sse_diffusion.thermo.hull import EnergySchemeError, ReferenceHull, ReferencePhase
 from sse_diffusion.verification.stability.products import decomposition_words
 from sse_diffusion.verification.stability.subject import Subject
 from sse_diffusion.verification.stability.window import electrochemical_window
@@ -54,11 +54,17 @@ def test_without_an_answer_there_is_a_reason(hull, subject):
 
 
 def test_a_limit_that_no_phase_bounds_is_not_believed():
-    from sse_diffusion.thermo.hull import ReferencePhase
-
     rows = [ReferencePhase(f, e, 15.0, "computed", "toy") for f, e in (("Li", 0.0), ("Cl2", 0.0), ("LiCl", -5.0))]
     window = electrochemical_window(ReferenceHull(rows), Subject("LiCl", -5.0, "toy"), "Li")
     assert "a phase is missing" in window.oxidation.reason
+
+
+def test_error_of_a_limit_is_per_charge():
+    """MgCl2 -> Cl2 + Mg: two atoms of chlorine, 0.02 eV each, for two charges."""
+    rows = [("Mg", 0.0, 0.0), ("Cl2", 0.0, 0.02), ("MgCl2", -2.0, 0.0)]
+    phases = [ReferencePhase(f, e, 15.0, "estimated" if sd else "computed", "toy", True, f, sd) for f, e, sd in rows]
+    window = electrochemical_window(ReferenceHull(phases), Subject("MgCl2", -2.0, "toy"), "Mg")
+    assert window.oxidation.value == pytest.approx(3 * 2.0 / 2) and window.oxidation.uncertainty == pytest.approx(0.02, rel=1e-3)
 
 
 def test_decomposition_in_words(hull, subject):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from ase.build import bulk
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from sse_diffusion.core.candidate import Candidate
-from sse_diffusion.verification.potential import load_potential
+from sse_diffusion.verification.potential import Evaluation, EvaluationError, PotentialInfo, load_potential
 from sse_diffusion.verification.stage import FunnelContext, Member
 from sse_diffusion.verification.stages.disagreement import DisagreementConfig, DisagreementStage, disagreement
 from sse_diffusion.verification.stages.mechanics import MechanicsStage
@@ -35,6 +36,42 @@ def test_an_engine_agrees_with_itself_and_not_with_another():
     emt, other = load_potential(EMT), load_potential(LJ)
     assert disagreement(copper.make_supercell(2, in_place=False), emt, emt)["force_rms"].value < 1e-9
     assert disagreement(copper.make_supercell(2, in_place=False), emt, other)["force_rms"].value > 0.01
+
+
+class Springs:
+    """k/2 u^2 about the sites of a crystal, on an energy scale of its own."""
+
+    def __init__(self, sites, k, zero=0.0):
+        self.sites, self.k, self.zero = sites, k, zero
+        self.info = PotentialInfo(f"springs {k}", "1", "MIT", "toy", "toy", frozenset(), "constant")
+
+    def evaluate(self, atoms):
+        away = [a.positions - self.sites for a in atoms]
+        return [Evaluation(float(self.k / 2 * (u**2).sum() + self.zero * len(u)), -self.k * u, np.zeros((3, 3))) for u in away]
+
+
+def test_disagreement_of_two_springs_in_closed_form():
+    """Displacements of 0.1 A: forces differ by 2 eV/A^2 * 0.1 A, energies by 3 * 0.01 eV per atom; zeros do not count."""
+    copper = AseAtomsAdaptor.get_structure(bulk("Cu", cubic=True).repeat(3))
+    weak, strong = Springs(copper.cart_coords, 2.0), Springs(copper.cart_coords, 4.0, zero=-3.0)
+    found = disagreement(copper, weak, strong, rattle_A=0.1, n_rattled=4)
+    assert found["force_rms"].value == pytest.approx(0.2, rel=0.05)
+    assert found["energy_rms"].value == pytest.approx(0.03, rel=0.1)
+
+
+def test_a_second_engine_that_refuses_is_a_reason(tmp_path):
+    class Refuses(Springs):
+        def evaluate(self, atoms):
+            raise EvaluationError("copper is unknown here")
+
+    copper = AseAtomsAdaptor.get_structure(bulk("Cu"))
+    stage = DisagreementStage("disagreement", DisagreementConfig(second_engine=LJ, max_force_rms_eV_per_A=1.0))
+    context = FunnelContext(out_dir=tmp_path, potential_loader=lambda: load_potential(EMT), engine_id="emt")
+    member = Member(Candidate(id="a", structure=copper), copper)
+    stage.prepare([member], [member], context)
+    stage._second = Refuses(copper.cart_coords, 1.0)
+    outcome = stage.evaluate(member, context)
+    assert not outcome.passed and outcome.reason == "copper is unknown here"
 
 
 def test_disagreement_stage_stops_above_its_limit(tmp_path):

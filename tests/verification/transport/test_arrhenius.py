@@ -11,6 +11,7 @@ from sse_diffusion.core.results import Quantity, Status
 from sse_diffusion.core.units import BOLTZMANN_eV_PER_K as K
 from sse_diffusion.verification.transport.arrhenius import ArrheniusConfig, fit_arrhenius
 from sse_diffusion.verification.transport.conductivity import conductivity, conductivity_factor, haven_ratio, mean_of
+from sse_diffusion.verification.transport.diffusivity import interval
 
 FAST = ArrheniusConfig(draws=3000)
 E, D0 = 0.25, 1e-3
@@ -50,7 +51,7 @@ def test_precise_points_give_the_line_back():
     assert fit.activation_energy_eV.value == pytest.approx(E, abs=0.01)
     assert fit.log10_D0.value == pytest.approx(math.log10(D0), abs=0.1)
     assert fit.diffusivity(300).value == pytest.approx(true(300), rel=0.3) and fit.diffusivity(300).provenance["extrapolated"]
-    assert not fit.diffusivity(600).provenance["extrapolated"]
+    assert not fit.diffusivity(600).provenance["extrapolated"] and fit.diffusivity(1200).provenance["extrapolated"]
 
 
 def test_replicas_that_differ_widen_the_interval():
@@ -86,6 +87,13 @@ def test_upper_bounds_are_censored_points():
     assert against.status is Status.FAILED and "contradict" in against.reason
 
 
+def test_no_activation_energy_below_zero():
+    """Three noisy runs of one diffusivity allow slopes of both signs; a crystal has only one."""
+    level = [Quantity(1e-6, 5e-7, "cm^2/s", provenance={"temperature_K": T}) for T in (600, 800, 1000)]
+    draws = fit_arrhenius(level, FAST).draws_E_eV
+    assert draws.min() >= 0 and draws.max() > 0.1
+
+
 def test_one_temperature_is_not_enough():
     rng = np.random.default_rng(0)
     fit = fit_arrhenius([run(800, 0.1, rng), run(800, 0.1, rng), bound(600, 1e-8), Quantity.failed("melted")])
@@ -117,3 +125,11 @@ def test_mean_of_replicas_and_haven_ratio():
         ratio.value == pytest.approx(0.5, rel=0.1)
         and ratio.provenance["interval_95"][0] < 0.5 < ratio.provenance["interval_95"][1]
     )
+
+
+def test_haven_interval_is_that_of_the_noisier_diffusivity():
+    """With an exact tracer diffusivity the interval of D / D_J is that of 1 / D_J."""
+    collective = Quantity(2.0, 0.8, "cm^2/s")
+    low, high = interval(collective.value, collective.uncertainty)
+    ratio = haven_ratio(Quantity(1.0, 1e-4, "cm^2/s"), collective)
+    assert ratio.provenance["interval_95"] == pytest.approx((1.0 / high, 1.0 / low), rel=0.05)

@@ -49,6 +49,14 @@ def test_an_excursion_that_turns_back_is_no_jump():
     assert jump_statistics(path, CELL, SITES, 0.1).jumps == 1
 
 
+def test_a_jump_has_a_direction_and_arriving_from_nowhere_is_none():
+    path = np.zeros((100, 1, 3))
+    path[:20] = 0.25 * CELL.sum(axis=0)  # near no site
+    path[60:, 0, 0] = 3.0
+    found = jump_statistics(path, CELL, SITES, 0.1)
+    assert found.jumps == 1 and found.counts[0, 1] == 1 and found.counts[1, 0] == 0 and found.unassigned == pytest.approx(0.2)
+
+
 def test_sites_from_the_density():
     path, _, _ = hopping(np.random.default_rng(1), rate=0.05)
     found = density_sites(path, CELL)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from sse_diffusion.core.errors import ConfigError, DataError
 from sse_diffusion.core.results import Status
 from sse_diffusion.verification.dynamics.guards import GuardConfig
-from sse_diffusion.verification.transport.study import TransportConfig, run_transport
+from sse_diffusion.verification.dynamics.trajectory import Trajectory
+from sse_diffusion.verification.transport.paths import IonPaths
+from sse_diffusion.verification.transport.study import TransportConfig, run_transport, state_point
 
 
 def test_from_dynamics_to_the_conductivity_at_300_K(tmp_path, cell, landscape, quick):
@@ -59,3 +63,47 @@ def test_bad_input_is_named(tmp_path, cell, landscape):
         run_transport(cell, "Cl", landscape(0.1), TransportConfig(), tmp_path)
     with pytest.raises(DataError, match="no Na"):
         run_transport(cell, "Na", landscape(0.1), TransportConfig(), tmp_path)
+
+
+def recorded(sigma_chlorine: float = 0.0, jump_from: int = 0) -> Trajectory:
+    """Eight lithium ions that walk with 0.1 A^2 per ps from frame ``jump_from`` on, among eight chlorine that may drift."""
+    rng, frames = np.random.default_rng(0), 400
+    walk = np.zeros((frames, 16, 3))
+    walk[jump_from:, :8] = np.cumsum(0.45 * rng.normal(size=(frames - jump_from, 8, 3)), axis=0)
+    walk[:, 8:] = 0.05 * rng.normal(size=(frames, 8, 3))
+    walk += np.cumsum(sigma_chlorine * rng.normal(size=(frames, 1, 3)), axis=0)
+    flat = np.full(frames, 1.0) + 0.01 * rng.normal(size=frames)
+    return Trajectory(
+        np.array(["Li"] * 8 + ["Cl"] * 8), np.array([6.9] * 8 + [35.5] * 8), 1.0, 800.0, walk.astype(np.float32),
+        np.zeros_like(walk, dtype=np.float32), np.tile(np.eye(3) * 6.0, (frames, 1, 1)), flat, 800 * flat, flat, 1.0, "", {},
+    )  # fmt: skip
+
+
+def test_drift_of_the_framework_and_the_dropped_part_do_not_count():
+    still, drifting, late = recorded(), recorded(3.0), recorded(jump_from=200)
+    quiet, moved = (IonPaths.of(run, "Li").positions_A for run in (still, drifting))
+    np.testing.assert_allclose(moved, quiet, atol=1e-3)
+    assert np.ptp(moved.sum(axis=1), axis=0).min() > 5.0, "what the ions do together is no drift"
+    assert IonPaths.of(late, "Li", drop_ps=200.0).duration_ps == 199.0
+    config = TransportConfig(drop_ps=200.0, keep_ps=199.0)
+    after, whole = (state_point([late], "Li", 1, replace(config, drop_ps=drop)).tracer for drop in (200.0, 0.0))
+    assert after.value == pytest.approx(1e-5, rel=0.35) and after.value > 1.3 * whole.value
+
+
+def test_collective_conductivity_is_that_of_the_sum():
+    """All ions make the same moves: D_J = 8 D, so the Haven ratio is 1/8 and sigma eight times Nernst and Einstein's."""
+    run = recorded()
+    run.positions_A[:, :8] = run.positions_A[:, :1]
+    point = state_point([run], "Li", 1, TransportConfig(drop_ps=0.0))
+    assert 4.0 < point.conductivity.value / point.nernst_einstein.value < 16.0
+    low, high = point.haven.provenance["interval_95"]
+    assert low < 1 / 8 < high < 0.5
+
+
+def test_a_run_that_drifts_is_not_believed():
+    run = recorded()
+    drifting = replace(run, potential_eV=run.potential_eV + np.linspace(0.0, 5.0, 400))
+    config = TransportConfig(drop_ps=0.0)
+    assert "drifts" not in state_point([run], "Li", 1, config).tracer.reason
+    tracer = state_point([drifting], "Li", 1, config).tracer
+    assert tracer.status is Status.UNCONVERGED and "energy still drifts" in tracer.reason

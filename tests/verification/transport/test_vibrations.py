@@ -47,6 +47,8 @@ def test_zero_frequency_weight_is_the_diffusivity():
     found = vibrational_spectrum(run, "Li", segment_ps=4.0).diffusivity
     # a segment of 40 memories lacks tau / segment of the weight
     assert found.value * 1e4 == pytest.approx(s2 * tau, rel=0.06) and found.uncertainty < 0.05 * found.value and found.ok
+    drifting = trajectory(np.cumsum(with_framework, axis=0) * frame, with_framework + 9.0, ["Li"] * ions + ["S"])
+    assert vibrational_spectrum(drifting, "Li", segment_ps=4.0).diffusivity.value == pytest.approx(found.value, rel=1e-4)
     assert agrees(found, Quantity(s2 * tau * 1e-4, 0.02 * s2 * tau * 1e-4)) and not agrees(
         found, Quantity(2 * s2 * tau * 1e-4, 1e-6)
     )

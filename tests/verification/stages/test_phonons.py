@@ -1,0 +1,49 @@
+"""The phonon stage with a toy force field (effective-medium theory)."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ase.build import bulk
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from sse_diffusion.core.candidate import Candidate
+from sse_diffusion.thermo.gibbs import formation_gibbs_eV_per_atom
+from sse_diffusion.verification.phonons import PhononConfig, phonons
+from sse_diffusion.verification.potential import load_potential
+from sse_diffusion.verification.stage import FunnelContext, Member, StageOutcome
+from sse_diffusion.verification.stages.phonons import PhononStage, PhononStageConfig
+
+pytest.importorskip("phonopy")
+
+EMT = {"name": "ase", "calculator": "ase.calculators.emt:EMT"}
+QUICK: dict[str, Any] = {"min_length_A": 7.0, "mesh_length_A": 20.0, "fmax_eV_per_A": 0.02}
+
+
+def run(structure: Structure, out: Path) -> StageOutcome:
+    context = FunnelContext(out_dir=out, potential_loader=lambda: load_potential(EMT), engine_id="emt", temperature_K=600.0)
+    stage, member = PhononStage("phonons", PhononStageConfig(protocol=QUICK)), Member(Candidate("a", structure), structure)
+    stage.prepare([member], [member], context)
+    return stage.evaluate(member, context)
+
+
+def test_fcc_copper_is_dynamically_stable_and_bcc_copper_is_not(tmp_path: Path) -> None:
+    good = run(AseAtomsAdaptor.get_structure(bulk("Cu")), tmp_path)
+    assert good.passed and good.values["phonon_stable"] is True and math.isfinite(good.values["phonon_lowest_THz"])
+    bad = run(AseAtomsAdaptor.get_structure(bulk("Cu", "bcc", a=2.87)), tmp_path)
+    assert not bad.passed and "imaginary" in bad.reason and bad.values["phonon_lowest_THz"] < -0.3
+
+
+def test_the_column_is_what_phonons_change_in_the_gibbs_energy(tmp_path: Path) -> None:
+    alloy = Structure(Lattice.cubic(3.75), ["Au", "Cu", "Cu", "Cu"], [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    outcome = run(alloy, tmp_path)
+    found = phonons(alloy, load_potential(EMT), PhononConfig(**QUICK))
+    assert found.structure is not None and found.modes is not None
+    at = (found.structure.composition, -0.05, found.structure.volume / 4, 600.0)
+    difference = formation_gibbs_eV_per_atom(*at, vibrations=found.modes) - formation_gibbs_eV_per_atom(*at)
+    assert outcome.values["phonon_minus_descriptor_eV_per_atom"] == pytest.approx(difference, abs=1e-6)
+    assert outcome.values["vibrational_free_energy_eV_per_atom"] < -0.1  # classical at 600 K: well below zero

@@ -1,0 +1,99 @@
+"""Phonons against closed forms: nearest-neighbour springs on the face-centred cubic lattice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+from pymatgen.core import Lattice, Structure
+
+from sse_diffusion.core.errors import ConfigError
+from sse_diffusion.core.results import Status
+from sse_diffusion.core.units import BOLTZMANN_eV_PER_K
+from sse_diffusion.verification.engines.adapter import PotentialCalculator
+from sse_diffusion.verification.phonons import PhononConfig, phonons
+from sse_diffusion.verification.potential import Evaluation, EvaluationError, PotentialInfo
+
+pytest.importorskip("phonopy")
+
+EDGE, SPRING = 4.0, 2.0
+BOND = EDGE / math.sqrt(2)
+AS_IT_IS = PhononConfig(relax_cell=False, min_length_A=8.0, mesh_length_A=40.0)
+
+
+class Springs:
+    """Nearest neighbours joined by springs of stiffness k and natural length b: E = sum k (r - b)^2 / 2."""
+
+    def __init__(self, length_A: float = BOND, fails: bool = False) -> None:
+        self.length_A, self.fails = length_A, fails
+        self.info = PotentialInfo("springs", "1", "MIT", "none", "springs", frozenset({"Ar"}), "none")
+
+    def evaluate(self, atoms: Sequence[Atoms]) -> list[Evaluation]:
+        if self.fails:
+            raise EvaluationError("no")
+        return [self._one(a) for a in atoms]
+
+    def _one(self, atoms: Atoms) -> Evaluation:
+        i, d, vectors = neighbor_list("idD", atoms, 1.2 * BOND)
+        energy = 0.25 * SPRING * float(((d - self.length_A) ** 2).sum())
+        pull = SPRING * (1.0 - self.length_A / d)[:, None] * vectors
+        forces = np.zeros((len(atoms), 3))
+        np.add.at(forces, i, pull)
+        stress = 0.5 * vectors.T @ pull / atoms.get_volume()
+        return Evaluation(energy, forces, stress)
+
+    def calculator(self) -> PotentialCalculator:
+        return PotentialCalculator(self)
+
+
+def fcc(edge: float = EDGE) -> Structure:
+    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(edge), ["Ar"], [[0, 0, 0]])
+
+
+def test_frequencies_of_springs_on_the_fcc_lattice() -> None:
+    # longitudinal mode at X: omega^2 = 8 k / m, the highest of the spectrum; in THz with k in eV/A^2, m in amu
+    result = phonons(fcc(), Springs(), AS_IT_IS)
+    unit = math.sqrt(9648.5332) / (2 * math.pi)  # sqrt(eV / A^2 / amu) in THz
+    highest = math.sqrt(8 * SPRING / 39.948) * unit
+    assert result.stable and result.modes is not None
+    assert result.modes.frequencies_THz.max() == pytest.approx(highest, rel=2e-3)
+    assert abs(result.lowest_THz.value) < 0.02
+    # trace of the dynamical matrix: mean omega^2 = 12 bonds * k / 3 / m
+    squares = (result.modes.weights * result.modes.frequencies_THz**2).sum() / 3
+    assert squares == pytest.approx(4 * SPRING / 39.948 * unit**2, rel=5e-3)
+
+
+def test_the_relaxation_finds_the_springs_length() -> None:
+    result = phonons(fcc(1.02 * EDGE), Springs(), PhononConfig(min_length_A=8.0))
+    assert result.structure is not None and len(result.structure) == 1
+    assert result.structure.volume == pytest.approx(EDGE**3 / 4, rel=1e-3)
+
+
+def test_compressed_springs_buckle() -> None:
+    # r < b: the transverse stiffness k (1 - b / r) is negative
+    result = phonons(fcc(), Springs(1.35 * BOND), AS_IT_IS)
+    assert result.stable is False and result.lowest_THz.value < -0.5
+    free = result.free_energy(300.0)
+    assert free.status is Status.FAILED and "imaginary" in free.reason
+
+
+def test_classical_limit_of_the_free_energy() -> None:
+    # F -> kT sum ln(h nu / kT), the entropy of classical oscillators; 3 modes per atom
+    result = phonons(fcc(), Springs(), AS_IT_IS)
+    assert result.modes is not None
+    kt = BOLTZMANN_eV_PER_K * 2000.0
+    classical = kt * float((result.modes.weights * np.log(4.135667696e-3 * result.modes.frequencies_THz / kt)).sum())
+    assert result.free_energy(2000.0).value == pytest.approx(classical, rel=1e-3)
+
+
+def test_what_cannot_be_computed_is_a_reason() -> None:
+    too_large = phonons(fcc(), Springs(), PhononConfig(relax_cell=False, max_atoms=10))
+    assert too_large.stable is None and "64 atoms" in too_large.lowest_THz.reason
+    refused = phonons(fcc(), Springs(fails=True), AS_IT_IS)
+    assert refused.free_energy(300.0).status is Status.FAILED
+    with pytest.raises(ConfigError, match="displacement_A"):
+        PhononConfig(displacement_A=0.0)
