@@ -1,11 +1,14 @@
 """The shipped mechanics predictor: known moduli of lithium salts and of Al-doped LLZO, and how fast it is.
 
-    python benchmarks/mechanics.py [cifs=obelix_train_cifs.zip] [crystals=mp_structures.parquet] [n=1000]
+    python benchmarks/mechanics.py [cifs=obelix_train_cifs.zip] [crystals=mp_structures.parquet] [n=1000] [curve=false]
 
 Known answers: Materials Project moduli of the salts, and the measured Young's modulus of Al-doped LLZO, 149.8 GPa (its CIFs hold
 partial occupancies, which no training crystal does). Salts are in the training tables, so that their errors are no test of
 generalisation; the cross-validation in ``checkpoints/mechanics/metrics.json`` is. Speeds per CPU second of one thread (others on
 the core do not count), a batch of n crystals of the structures table. Writes ``results/mechanics.json``.
+
+With ``curve=true`` instead the learning curve: the cross-validation of `sse train experiment=predictor_mechanics` on a random share
+of the compositions. Writes ``results/mechanics_curve.json``.
 """
 
 from __future__ import annotations
@@ -18,12 +21,17 @@ import numpy as np
 from measure import one_core, options, write
 from pymatgen.core import Lattice, Structure
 
+from sse_diffusion.core.compose import compose
+from sse_diffusion.core.task import prepare_task
 from sse_diffusion.data.tables import read_table
 from sse_diffusion.predictors.conductivity.tables import read_structures
 from sse_diffusion.predictors.descriptors.table import STRUCTURE, describe
-from sse_diffusion.predictors.mechanics import MechanicsPredictor
+from sse_diffusion.predictors.mechanics import PROPERTIES, MechanicsPredictor
+from sse_diffusion.predictors.mechanics_data import SOURCES, read_elastic_tables
+from sse_diffusion.predictors.mechanics_training import cross_validate, tree_inputs
 
 DATA = "../shared/data/"
+SHARES = (0.125, 0.25, 0.5, 1.0)
 LLZO = {"Li", "Al", "La", "Zr", "O"}
 
 
@@ -52,14 +60,39 @@ def main() -> None:
         cifs=f"{DATA}conductivity/obelix_train_cifs.zip",
         crystals=f"{DATA}structures/mp_structures.parquet",
         n=1000,
+        curve="false",
     )
     one_core()
+    if given["curve"] == "true":
+        write("mechanics_curve", learning_curve(), speed=False)
+        return
     predictor = MechanicsPredictor.load()
     crystals = [Structure(r.lattice, r.species, r.frac) for r in read_table(given["crystals"]).rows[: int(given["n"])]]
     electrolytes = read_structures(given["cifs"])
     disordered = [s for s in electrolytes.values() if not s.is_ordered]
     known = {"salts": known_answers(predictor), "aluminium_llzo": aluminium_llzo(predictor, electrolytes)}
     write("mechanics", {**known, **speeds(predictor, crystals, disordered)})
+
+
+def learning_curve() -> dict[str, Any]:
+    """Errors of log10 K and G of the DFT tensors, cross-validated on a random share of the compositions."""
+    _, config = prepare_task(compose("experiment/predictor_mechanics"))
+    rows = read_elastic_tables({name: getattr(config, name) for name in SOURCES}, config.progress)
+    table = describe(rows.structures, progress=config.progress)
+    _, features, position = tree_inputs(table, rows)
+    compositions, labels, tensors = np.array(rows.compositions), rows.labels, list(SOURCES).index("elastic_tensors")
+    groups = np.random.default_rng(config.seed).permutation(np.unique(compositions))
+    found: dict[str, Any] = {}
+    for share in SHARES:
+        kept = np.isin(compositions, groups[: round(share * len(groups))])
+        run = cross_validate(features[kept], position[kept], labels[kept], compositions[kept].tolist(), config, f"{share:g}")
+        scored = rows.source[kept] == tensors
+        errors = np.abs(run.mean - run.labels)[scored]
+        named = dict(zip(PROPERTIES, np.nanmean(errors, axis=0).tolist(), strict=True))
+        found[f"{share:g}"] = {"rows": int(kept.sum()), "scored": int(scored.sum())} | {
+            f"{name}_mae_log10": round(named[name], 4) for name in ("bulk_modulus", "shear_modulus")
+        }
+    return found
 
 
 def known_answers(predictor: MechanicsPredictor) -> dict[str, Any]:

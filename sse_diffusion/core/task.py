@@ -51,11 +51,13 @@ def prepare_task(config: Mapping[str, Any] | DictConfig, ignore: Iterable[str] =
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers of nested mappings, names joined by a slash."""
+    """The numbers of nested mappings and lists, names and positions joined by a slash."""
     result: dict[str, float] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             result |= flat(value, f"{prefix}{key}/")
+        elif isinstance(value, list | tuple):
+            result |= flat({str(i): item for i, item in enumerate(value)}, f"{prefix}{key}/")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             result[f"{prefix}{key}"] = float(value)
     return result

@@ -35,6 +35,7 @@ from sse_diffusion.predictors.mechanics import (
 )
 from sse_diffusion.predictors.mechanics_data import SOURCES, ElasticRows, read_elastic_tables
 from sse_diffusion.predictors.mechanics_scores import score_folds
+from sse_diffusion.predictors.tracking import Tracker, track
 from sse_diffusion.predictors.training_index import TrainingIndex
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class MechanicsTrainConfig:
         seed: of folds and trees.
         threads: of LightGBM.
         progress: show progress bars.
+        wandb: ``offline``, ``online`` or ``disabled``.
     """
 
     elastic_tensors: str
@@ -88,6 +90,7 @@ class MechanicsTrainConfig:
     seed: int = 0
     threads: int = 1
     progress: bool = True
+    wandb: str = "offline"
 
 
 @dataclass(frozen=True)
@@ -112,20 +115,25 @@ class OutOfFold:
 
 def train_mechanics(config: MechanicsTrainConfig) -> dict[str, Any]:
     """Cross-validate, calibrate on the out-of-fold errors, fit on everything and write the checkpoint; returns the metrics."""
+    choices = {k: v for k, v in asdict(config).items() if k not in ("out", "progress", "wandb")}
+    with track(config.out, choices, config.wandb) as tracker:
+        return _train(config, tracker)
+
+
+def _train(config: MechanicsTrainConfig, tracker: Tracker) -> dict[str, Any]:
     start = time.perf_counter()
     paths = {name: getattr(config, name) for name in SOURCES}
     rows = read_elastic_tables(paths, config.progress)
     table = describe(rows.structures, progress=config.progress)
-    columns = varying_columns(table)
-    features = np.column_stack([table.columns(columns), rows.source == list(SOURCES).index("aflow")])
+    columns, features, position = tree_inputs(table, rows)
     keys = {"by_composition": rows.compositions}
     if config.by_system:
         keys["by_chemical_system"] = rows.chemical_systems
-    position = table.columns([name for name in columns if name not in FRACTIONS])
     runs = {name: cross_validate(features, position, rows.labels, key, config, name) for name, key in keys.items()}
     predictor = _fit(table, columns, features, position, rows, runs["by_composition"], config)
     metrics: dict[str, Any] = {"protocol": PROTOCOL, "rows": dict(Counter(list(SOURCES)[s] for s in rows.source.tolist()))}
     metrics |= {name: score_folds(run, rows, table) for name, run in runs.items()}
+    tracker.log({name: metrics[name] for name in runs})
     metrics |= {"seconds": round(time.perf_counter() - start), "commit": git_commit(), "packages": package_versions()}
     predictor.trained = TrainingIndex.of(rows.compositions)
     predictor.save(config.out, {"config": asdict(config), "tables": {n: sha256_of_file(find_table(p)) for n, p in paths.items()}})
@@ -136,6 +144,13 @@ def train_mechanics(config: MechanicsTrainConfig) -> dict[str, Any]:
 def training_index(config: MechanicsTrainConfig) -> TrainingIndex:
     """The compositions that a run with this configuration trains on."""
     return TrainingIndex.of(read_elastic_tables({name: getattr(config, name) for name in SOURCES}, config.progress).compositions)
+
+
+def tree_inputs(table: DescriptorTable, rows: ElasticRows) -> tuple[tuple[str, ...], Array, Array]:
+    """Columns that vary, (n, d + 1) features of the trees (the last says whether a row is AFLOW's), (n, c) without fractions."""
+    columns = varying_columns(table)
+    features = np.column_stack([table.columns(columns), rows.source == list(SOURCES).index("aflow")])
+    return columns, features, table.columns([name for name in columns if name not in FRACTIONS])
 
 
 def varying_columns(table: DescriptorTable) -> tuple[str, ...]:
