@@ -7,8 +7,8 @@ partial occupancies, which no training crystal does). Salts are in the training 
 generalisation; the cross-validation in ``checkpoints/mechanics/metrics.json`` is. Speeds per CPU second of one thread (others on
 the core do not count), a batch of n crystals of the structures table. Writes ``results/mechanics.json``.
 
-With ``curve=true`` instead the learning curve: the cross-validation of `sse train experiment=predictor_mechanics` on a random share
-of the compositions. Writes ``results/mechanics_curve.json``.
+With ``curve=true`` instead the learning curve: the cross-validation of `sse train experiment=predictor_mechanics` on a random
+share of the compositions. Writes ``results/mechanics_curve.json``.
 """
 
 from __future__ import annotations
