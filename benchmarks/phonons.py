@@ -41,7 +41,7 @@ def last_peak_THz(frequencies: np.ndarray, weights: np.ndarray) -> float:
 
 
 def rows(table: Path, n: int, max_atoms: int, seed: int) -> list[tuple[Any, float]]:
-    """(structure, measured peak in THz) of a random sample."""
+    """(structure, peak of DFT in THz) of a random sample."""
     from pymatgen.core import Structure
 
     with gzip.open(table) as stream:

@@ -48,7 +48,7 @@ class PhononConfig:
         max_displacements: cap on the number of force evaluations.
         mesh_length_A: wave vectors: a mesh of ``mesh_length_A / |a_i|`` points along each reciprocal vector, at least one.
         imaginary_THz: a mode below minus this is imaginary; smaller ones are round-off of the force constants.
-        symprec_A: tolerance of the space group that saves displacements.
+        symprec_A: tolerance of the primitive cell, and of the space group that saves displacements.
     """
 
     relax_cell: bool = True
@@ -185,7 +185,7 @@ def _forces(displaced: list[Any], potential: Potential) -> Float[np.ndarray, "n 
 
 def _relaxed(structure: Structure, potential: Potential, config: PhononConfig) -> Structure:
     """The primitive cell, relaxed unless told otherwise (SSEError when that failed)."""
-    primitive = structure.get_primitive_structure()
+    primitive = structure.get_primitive_structure(tolerance=config.symprec_A)  # the default, 0.25 A, averages distortions away
     if not config.relax_cell:
         return primitive
     protocol = RelaxConfig(

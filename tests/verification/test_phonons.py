@@ -73,6 +73,14 @@ def test_the_relaxation_finds_the_springs_length() -> None:
     assert result.structure.volume == pytest.approx(EDGE**3 / 4, rel=1e-3)
 
 
+def test_a_small_distortion_is_not_averaged_away() -> None:
+    # four atoms, one 0.1 A off its site: the crystal is no longer face-centred, and no primitive cell is smaller
+    distorted = fcc()
+    distorted.translate_sites([0], [0.1, 0, 0], frac_coords=False)
+    result = phonons(distorted, Springs(), AS_IT_IS)
+    assert result.structure is not None and len(result.structure) == 4
+
+
 def test_compressed_springs_buckle() -> None:
     # r < b: the transverse stiffness k (1 - b / r) is negative
     result = phonons(fcc(), Springs(1.35 * BOND), AS_IT_IS)

@@ -85,7 +85,11 @@ def _judges(
 
 
 def _predicted(model: CrystalModel, asked: Asked, strength: Mapping[Stage, float], state: tuple[float, float]) -> list[Guide]:
-    """What no condition of the model says, each by its predictor at the request's temperature and pressure."""
+    """What no condition of the model says, each by its predictor at the request's temperature and pressure.
+
+    Raises:
+        ConfigError: a single particle, another mobile ion than the predictor's, or a state point outside its range.
+    """
     judged = load_judged_specs()
     guides: list[Guide] = []
     for name, interval in asked.items():
@@ -94,6 +98,9 @@ def _predicted(model: CrystalModel, asked: Asked, strength: Mapping[Stage, float
         if not (strength["discrete"] or strength["final"]):
             raise ConfigError(f"{name} is judged by a predictor, among several particles", "set sampler.particles to 16, say")
         predictor = load_predictor(str(judged[name].predictor), temperature_K=state[0], pressure_GPa=state[1])
+        ion, wanted = getattr(predictor, "mobile_ion", None), asked.get("mobile_ion")
+        if ion and wanted not in (None, ion):
+            raise ConfigError(f"the predictor of {name} knows {ion} only, ask.mobile_ion is {wanted}", f"leave {name} out of ask")
         guides.append(PredictorGuide(model, judged[name], predictor, interval, strength))
     return guides
 

@@ -12,6 +12,7 @@ sampling would run away from everything known.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ from sse_diffusion.thermo.request import Interval
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
+
+log = logging.getLogger(__name__)
 
 EVERYWHERE = 1e4
 """Stands for an open end, in standard deviations of the property."""
@@ -61,7 +64,7 @@ class PredictorGuide:
         unit = f"log10({spec.unit})" if spec.transform == "log10" else spec.unit
         if predictor.unit != unit:
             raise ConfigError(f"{spec.name} is asked in {unit!r}, its predictor answers in {predictor.unit!r}")
-        self.model, self.predictor = model, predictor
+        self.model, self.predictor, self.name = model, predictor, spec.name
         half = 0.5 * POINT_WIDTH if asked.lo == asked.hi else 0.0
         standardised = spec.standardise(asked.lo) - half, spec.standardise(asked.hi) + half
         self.interval = torch.tensor(standardised, dtype=torch.float64).clamp(-EVERYWHERE, EVERYWHERE) * spec.std + spec.mean
@@ -100,6 +103,8 @@ class PredictorGuide:
         mean = torch.tensor([[q.value if q.ok else math.nan] for q in found], dtype=torch.float64)
         std = torch.tensor([[q.uncertainty] for q in found], dtype=torch.float64)
         answered = torch.isfinite(mean) & (std > 0)
+        if not answered.any():
+            log.warning("the predictor of %s answers for none of %d crystals: all weigh alike", self.name, len(crystals))
         z = (self.interval - mean.nan_to_num(0.0)) / torch.where(answered, std, 1.0)
         log_p = log_interval_probability(z[:, None], torch.zeros_like(mean), torch.ones_like(mean))
         return torch.where(answered, log_p, NEVER).clamp_min(NEVER)[:, 0]

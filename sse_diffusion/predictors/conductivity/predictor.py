@@ -57,6 +57,7 @@ class ConductivityPredictor:
     kind: ClassVar[str] = "conductivity"
     name: ClassVar[str] = "log10_conductivity"
     unit: ClassVar[str] = "log10(S/cm)"
+    mobile_ion: ClassVar[str] = "Li"
 
     def __init__(
         self,

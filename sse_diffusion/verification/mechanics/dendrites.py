@@ -102,10 +102,8 @@ def monroe_newman(
 
     value, step = chi(shear_modulus.value), 1e-3 * shear_modulus.value
     slope = (chi(shear_modulus.value + step) - chi(shear_modulus.value - step)) / (2 * step)
-    provenance |= {
-        "verdict": "stable" if value < 0 else "unstable",
-        "shear_ratio": f"{shear_modulus.value / metal.shear_modulus_GPa:.3g}",
-    }
+    provenance["verdict"] = "stable" if value < 0 else "unstable"
+    provenance["shear_ratio"] = f"{shear_modulus.value / metal.shear_modulus_GPa:.3g}"
     return Quantity(value, abs(slope) * shear_modulus.uncertainty, unit, shear_modulus.status, shear_modulus.reason, provenance)
 
 

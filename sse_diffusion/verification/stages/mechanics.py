@@ -42,8 +42,12 @@ class MechanicsStage(BaseStage):
     in_workers = True
 
     def depends_on(self, members: Sequence[Member], context: FunnelContext) -> Any:
-        """Engine and mobile ion."""
-        return [context.engine_id, context.mobile_ion]
+        """The engine."""
+        return context.engine_id
+
+    def depends_on_member(self, member: Member, context: FunnelContext) -> Any:
+        """The ion: dendrites are of lithium."""
+        return context.mobile_ion
 
     def prepare(self, missing: Sequence[Member], members: Sequence[Member], context: FunnelContext) -> None:
         """Load the engine; read the protocol."""

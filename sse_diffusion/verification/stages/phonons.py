@@ -27,7 +27,7 @@ class PhononStageConfig(StageConfig):
     """Settings of the phonon stage.
 
     Attributes:
-        protocol: keyword arguments of :class:`PhononConfig`.
+        protocol: keyword arguments of :class:`PhononConfig`; the pressure is the one asked for unless it is given here.
     """
 
     protocol: Mapping[str, Any] = field(default_factory=dict)
@@ -40,12 +40,12 @@ class PhononStage(BaseStage):
     in_workers = True
 
     def depends_on(self, members: Sequence[Member], context: FunnelContext) -> Any:
-        """Engine and temperature."""
-        return [context.engine_id, context.temperature_K]
+        """Engine and state point."""
+        return [context.engine_id, context.temperature_K, context.pressure_GPa]
 
     def prepare(self, missing: Sequence[Member], members: Sequence[Member], context: FunnelContext) -> None:
         """Load the engine; read the protocol."""
-        self._protocol = build(PhononConfig, self.config.protocol)
+        self._protocol = build(PhononConfig, {"pressure_GPa": context.pressure_GPa, **self.config.protocol})
         _ = context.potential
 
     def atom_steps(self, member: Member, context: FunnelContext) -> float:

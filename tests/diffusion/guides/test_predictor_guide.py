@@ -121,6 +121,19 @@ def test_a_request_with_units_reaches_the_predictor_at_its_state_point(
         choose_guides(judging, {SIGMA: asked}, SamplerConfig(), (), state)
 
 
+def test_another_ion_than_the_predictors_is_refused(judging: CrystalModel) -> None:
+    with pytest.raises(ConfigError, match=r"knows Li only, ask\.mobile_ion is Na"):
+        choose_guides(judging, {SIGMA: FAST, "mobile_ion": "Na"}, SamplerConfig(particles=4), (), (300.0, 1e-4))
+
+
+def test_a_chemistry_that_the_predictor_does_not_know_is_said(judging: CrystalModel, caplog: pytest.LogCaptureFixture) -> None:
+    guide = PredictorGuide(judging, SPEC, LithiumShare(), FAST, BOTH)
+    guide.log_p(Seen("discrete", crystals(judging, "NaCl", "LiCl")))
+    assert not caplog.messages
+    guide.log_p(Seen("discrete", crystals(judging, "NaCl", "KCl")))
+    assert "answers for none of 2 crystals" in caplog.text
+
+
 @pytest.mark.parametrize("spec", load_judged_specs().values(), ids=lambda s: s.name)
 def test_every_judged_property_has_a_predictor_in_its_unit(spec: Any) -> None:
     predictor = load_predictor(spec.predictor)

@@ -31,6 +31,14 @@ def test_mechanics_stage(tmp_path):
     assert not bad.passed and "Born-unstable" in bad.reason
 
 
+def test_another_ion_is_another_result(tmp_path):
+    """Dendrite criteria are of lithium; the crystal's own ion wins over the run's."""
+    copper, context = AseAtomsAdaptor.get_structure(bulk("Cu")), FunnelContext(out_dir=tmp_path)
+    members = [Member(Candidate(id="a", structure=copper, info={"mobile_ion": ion}), copper) for ion in ("Li", "Na")]
+    keys = [MechanicsStage("mechanics").depends_on_member(member, context) for member in members]
+    assert keys[0] != keys[1]
+
+
 def test_an_engine_agrees_with_itself_and_not_with_another():
     copper = AseAtomsAdaptor.get_structure(bulk("Cu"))
     emt, other = load_potential(EMT), load_potential(LJ)

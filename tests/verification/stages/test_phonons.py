@@ -24,8 +24,13 @@ EMT = {"name": "ase", "calculator": "ase.calculators.emt:EMT"}
 QUICK: dict[str, Any] = {"min_length_A": 7.0, "mesh_length_A": 20.0, "fmax_eV_per_A": 0.02}
 
 
-def run(structure: Structure, out: Path) -> StageOutcome:
-    context = FunnelContext(out_dir=out, potential_loader=lambda: load_potential(EMT), engine_id="emt", temperature_K=600.0)
+def at(pressure_GPa: float, out: Path) -> FunnelContext:
+    loader = {"potential_loader": lambda: load_potential(EMT), "engine_id": "emt"}
+    return FunnelContext(out_dir=out, temperature_K=600.0, pressure_GPa=pressure_GPa, **loader)  # type: ignore[arg-type]
+
+
+def run(structure: Structure, out: Path, pressure_GPa: float = 0.0) -> StageOutcome:
+    context = at(pressure_GPa, out)
     stage, member = PhononStage("phonons", PhononStageConfig(protocol=QUICK)), Member(Candidate("a", structure), structure)
     stage.prepare([member], [member], context)
     return stage.evaluate(member, context)
@@ -47,3 +52,11 @@ def test_the_column_is_what_phonons_change_in_the_gibbs_energy(tmp_path: Path) -
     difference = formation_gibbs_eV_per_atom(*at, vibrations=found.modes) - formation_gibbs_eV_per_atom(*at)
     assert outcome.values["phonon_minus_descriptor_eV_per_atom"] == pytest.approx(difference, abs=1e-6)
     assert outcome.values["vibrational_free_energy_eV_per_atom"] < -0.1  # classical at 600 K: well below zero
+
+
+def test_phonons_are_those_at_the_pressure_asked_for(tmp_path: Path) -> None:
+    copper = AseAtomsAdaptor.get_structure(bulk("Cu"))
+    free, pressed = (run(copper, tmp_path, p).values["vibrational_free_energy_eV_per_atom"] for p in (0.0, 10.0))
+    assert pressed > free + 0.01  # stiffer
+    stage = PhononStage("phonons")
+    assert stage.depends_on([], at(0.0, tmp_path)) != stage.depends_on([], at(10.0, tmp_path))
