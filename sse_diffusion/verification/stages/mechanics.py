@@ -22,7 +22,7 @@ class MechanicsStageConfig(StageConfig):
     """Settings of the mechanics stage.
 
     Attributes:
-        protocol: keyword arguments of :class:`ElasticConfig`.
+        protocol: keyword arguments of :class:`ElasticConfig`; the pressure is the one asked for unless it is given here.
         ion_volume_ratio: partial molar volume of the ion over that of lithium metal. The default is the sphere of Shannon's
             radius (Ahmad et al., ACS Cent. Sci. 4, 996 (2018)); ``None`` takes the volume of the crystal per ion, an upper
             estimate. The verdict of a stiff crystal turns between the two.
@@ -42,16 +42,16 @@ class MechanicsStage(BaseStage):
     in_workers = True
 
     def depends_on(self, members: Sequence[Member], context: FunnelContext) -> Any:
-        """The engine."""
-        return context.engine_id
+        """Engine and pressure."""
+        return [context.engine_id, context.pressure_GPa]
 
     def depends_on_member(self, member: Member, context: FunnelContext) -> Any:
         """The ion: dendrites are of lithium."""
-        return context.mobile_ion
+        return context.ion_of(member)
 
     def prepare(self, missing: Sequence[Member], members: Sequence[Member], context: FunnelContext) -> None:
         """Load the engine; read the protocol."""
-        self._protocol = build(ElasticConfig, self.config.protocol)
+        self._protocol = build(ElasticConfig, {"pressure_GPa": context.pressure_GPa, **self.config.protocol})
         _ = context.potential
 
     def atom_steps(self, member: Member, context: FunnelContext) -> float:

@@ -126,7 +126,7 @@ def straight_part(paths: IonPaths, regime: Regime) -> LineFit:
 
     Rattling in a cage and jumps that are soon undone bend the curve at short lags, where it is most precise. Waiting until no
     bend is seen is not enough: one of one standard error is not seen, and shifts the slope by as much. So from there on a term
-    exp(-t / start) is fitted beside the line, which widens the error by about 1.6.
+    exp(-t / start) is fitted beside the line, which widens the error by about 1.7.
 
     A collective path is too noisy to choose its begin: residuals are measured in units of the slope, so that a path whose slope
     came out low looks crooked and starts again elsewhere, which lifts the mean. Its line begins where that of its members does,

@@ -17,8 +17,8 @@ EMT = {"name": "ase", "calculator": "ase.calculators.emt:EMT"}
 LJ = {"name": "ase", "calculator": "ase.calculators.lj:LennardJones", "kwargs": {"rc": 6.0, "sigma": 2.3, "epsilon": 0.3}}
 
 
-def run(stage, structure, tmp_path):
-    context = FunnelContext(out_dir=tmp_path, potential_loader=lambda: load_potential(EMT), engine_id="emt")
+def run(stage, structure, tmp_path, **state):
+    context = FunnelContext(out_dir=tmp_path, potential_loader=lambda: load_potential(EMT), engine_id="emt", **state)
     member = Member(Candidate(id="a", structure=structure), structure)
     stage.prepare([member], [member], context)
     return stage.evaluate(member, context)
@@ -29,6 +29,8 @@ def test_mechanics_stage(tmp_path):
     assert good.passed and good.values["born_stable"] and 100 < good.values["bulk_modulus_GPa"] < 200
     bad = run(MechanicsStage("mechanics"), AseAtomsAdaptor.get_structure(bulk("Cu", "bcc", a=2.87)), tmp_path)
     assert not bad.passed and "Born-unstable" in bad.reason
+    pressed = run(MechanicsStage("mechanics"), AseAtomsAdaptor.get_structure(bulk("Cu")), tmp_path, pressure_GPa=10.0)
+    assert pressed.values["bulk_modulus_GPa"] > good.values["bulk_modulus_GPa"] + 20, "dK/dP of a metal is about 5"
 
 
 def test_another_ion_is_another_result(tmp_path):
