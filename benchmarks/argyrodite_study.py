@@ -109,7 +109,7 @@ def draw(result: Any) -> None:
                     continue
                 marker = "v" if one.status is Status.UPPER_BOUND else "o"
                 low, high = one.provenance.get("interval_95", (one.value, one.value))
-                errors = [[factor * (one.value - low)], [factor * (high - one.value)]]
+                errors = [[factor * max(0.0, one.value - low)], [factor * max(0.0, high - one.value)]]
                 axes.errorbar(1000 / point.temperature_K, factor * one.value, errors, fmt=marker, color=colour, ms=4, capsize=2)
         if fit.status is not Status.FAILED:
             grid = np.linspace(min(280.0, *fit.temperatures_K), max(fit.temperatures_K) * 1.03, 60)
@@ -140,7 +140,7 @@ def main() -> None:
         sys.argv[1:],
         out="runs/argyrodite",
         rounds="20,60,120",
-        temperatures="1000,800,600",
+        temperatures="800,700,600",
         replicas=2,
         ensemble="npt",
         drop_ps="5",

@@ -15,6 +15,7 @@ from sse_diffusion.core.atomic_files import read_json, write_json_atomically
 from sse_diffusion.core.candidate import Candidate
 from sse_diffusion.core.errors import ConfigError
 from sse_diffusion.core.provenance import hash_of_config, sha256_of_file
+from sse_diffusion.predictors.registry import judges_of
 
 if TYPE_CHECKING:
     from sse_diffusion.thermo.conditions import ConditionSpec
@@ -113,6 +114,8 @@ def propose(proposer: Proposer, request: Request, n: int, seed: int, out: Path, 
     """
     identity = proposer.identity()
     question = {"ask": request.to_dict(), "n": n, "seed": seed, **identity}
+    if judges := judges_of(request.conditions):
+        question["judges"] = judges
     key = hash_of_config(question)
     record = read_json(out / FILE)
     if isinstance(record, dict) and record.get("key") == key:

@@ -30,6 +30,7 @@ from sse_diffusion.diffusion.model import CrystalModel, load_model
 from sse_diffusion.diffusion.samplers import SamplerConfig, Start, sampler
 from sse_diffusion.diffusion.structure_types.decorate import decorate, roles_of
 from sse_diffusion.diffusion.structure_types.proposer import Proposal, StructureTypes, load_structure_types
+from sse_diffusion.predictors.registry import judges_of
 from sse_diffusion.thermo.conditions import load_judged_specs
 from sse_diffusion.thermo.request import Request
 
@@ -350,5 +351,7 @@ def _prefix(sha256: str, request: Request, config: SamplerConfig, seed: int, gui
         settings["particles"] = [config.particles, config.particle_strength, config.finish_particles]
         settings["heights"] = [config.phases, *config.height_judges]
         settings["gradient"] = [config.gradient_strength, config.gradient_clip]
+    if judges := judges_of(request.conditions):
+        settings["judges"] = judges
     text = json.dumps([sha256, request.to_dict(), settings, seed], sort_keys=True)
     return "c" + hashlib.sha256(text.encode()).hexdigest()[:7]

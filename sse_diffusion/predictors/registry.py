@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from sse_diffusion.core.atomic_files import read_json
+from sse_diffusion.core.checkpoint import CONFIG, checkpoint_dir
 from sse_diffusion.core.config import config_dir
 from sse_diffusion.core.errors import ConfigError, did_you_mean
+from sse_diffusion.core.provenance import hash_of_config
 from sse_diffusion.predictors.protocol import Predictor
+from sse_diffusion.thermo.conditions import load_judged_specs
 
 FOLDER = "predictors/property"
 TARGET = "_target_"
@@ -44,6 +48,22 @@ def load_predictor(name: str, checkpoint: str | Path | None = None, **state: flo
         raise ConfigError(f"{FOLDER}/{name}.yaml: unknown key {sorted(unknown)[0]!r}", did_you_mean(sorted(unknown)[0], takes))
     predictor: Predictor = loader(**settings)
     return predictor
+
+
+def judges_of(asked: Iterable[str]) -> dict[str, str]:
+    """What is asked and judged by predictors (``configs/thermo/judged``) -> hash of predictor and weights, for keys of results.
+
+    Raises:
+        ConfigError: no such property. CheckpointError: its checkpoint is missing.
+    """
+    specs = load_judged_specs()
+    found: dict[str, str] = {}
+    for name in asked:
+        if name in specs:
+            settings = property_settings(str(specs[name].predictor))
+            folder = checkpoint_dir(str(settings.get("checkpoint", "")))
+            found[name] = hash_of_config({**settings, "weights": (read_json(folder / CONFIG) or {}).get("weights_sha256", "")})
+    return found
 
 
 def property_settings(name: str) -> dict[str, Any]:

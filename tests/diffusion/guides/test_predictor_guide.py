@@ -23,7 +23,8 @@ from sse_diffusion.diffusion.guides.guide import Guide, Seen, Stage
 from sse_diffusion.diffusion.guides.predictor_guide import PredictorGuide
 from sse_diffusion.diffusion.model import CrystalModel
 from sse_diffusion.diffusion.samplers import SamplerConfig
-from sse_diffusion.predictors.registry import load_predictor
+from sse_diffusion.predictors import registry
+from sse_diffusion.predictors.registry import judges_of, load_predictor
 from sse_diffusion.testing.batches import crystals
 from sse_diffusion.thermo.chemistry import Chemistry
 from sse_diffusion.thermo.conditions import load_judged_specs
@@ -146,3 +147,12 @@ def test_a_judged_file_without_predictor_is_refused(tmp_path: Path) -> None:
     (folder / "wish_eV.yaml").write_text("{unit: eV, kind: continuous, label: wish_eV}")
     with pytest.raises(ConfigError, match="judged by nobody"):
         load_judged_specs(tmp_path)
+
+
+def test_other_weights_of_the_judge_make_another_question(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert judges_of(["band_gap_eV"]) == {}
+    before = judges_of([SIGMA, "band_gap_eV"])
+    assert set(before) == {SIGMA} and judges_of([SIGMA]) == before
+    (tmp_path / "config.json").write_text('{"weights_sha256": "another"}')
+    monkeypatch.setattr(registry, "checkpoint_dir", lambda name: tmp_path)
+    assert judges_of([SIGMA]) != before
