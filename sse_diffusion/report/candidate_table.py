@@ -109,14 +109,18 @@ def _number(row: dict[str, str], column: str, digits: int = 3) -> str:
     return _cell(text(fixed(value, digits) if finite else ""), f"{value:.6g}" if finite else "", numeric=True)
 
 
-def _conductivity(row: dict[str, str]) -> str:
-    """Predicted log10 of S/cm with its 95 % interval; a question mark outside the predictor's domain."""
+def predicted_conductivity(row: dict[str, str]) -> str:
+    """Predicted log10 of S/cm with its 95 % interval; a question mark outside the predictor's domain; empty without one."""
     name = "predicted_log10_conductivity"
     value, low, high = (number(row.get(name + end)) for end in ("", "_low", "_high"))
-    if not math.isfinite(value):
-        return _cell("", "", numeric=True)
     doubt = "" if truth(row.get(f"{name}_in_domain")) else " ?"
-    return _cell(text(f"{fixed(value, 1)} ({fixed(low, 1)} to {fixed(high, 1)}){doubt}"), f"{value:.6g}", numeric=True)
+    return f"{fixed(value, 1)} ({fixed(low, 1)} to {fixed(high, 1)}){doubt}" if math.isfinite(value) else ""
+
+
+def _conductivity(row: dict[str, str]) -> str:
+    """The cell of it."""
+    words = predicted_conductivity(row)
+    return _cell(text(words), row["predicted_log10_conductivity"] if words else "", numeric=True)
 
 
 def _space_group(row: dict[str, str]) -> str:

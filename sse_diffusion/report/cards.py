@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+from sse_diffusion.report.candidate_table import predicted_conductivity
 from sse_diffusion.report.crystal_view import viewer_data
 from sse_diffusion.report.markup import (
     data_uri,
@@ -75,6 +76,7 @@ def _facts(row: dict[str, str], record: dict[str, Any] | None) -> list[tuple[str
         ("Energy above hull, relaxed", energy_above_hull(row)),
         ("Gibbs energy above hull, at T and P asked", f"{fixed(gibbs)} eV/atom" if math.isfinite(gibbs) else ""),
         ("Predicted before relaxing", shown if math.isfinite(predicted) else ""),
+        ("log10 of S/cm predicted from the composition (95 %)", predicted_conductivity(row)),
         ("Decomposes into", row.get("decomposition") or ""),
         ("Electrochemical window, hull of the phases", _window(row)),
         ("With the ion's metal", row.get("reaction_metal") or ""),

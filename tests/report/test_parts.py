@@ -10,6 +10,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from sse_diffusion.report.achieved import conditions_table
+from sse_diffusion.report.candidate_table import predicted_conductivity
 from sse_diffusion.report.crystal_view import viewer_data
 from sse_diffusion.report.funnel_picture import funnel_bars, funnel_steps
 from sse_diffusion.report.markup import fixed, scientific
@@ -74,3 +75,10 @@ def test_conditions_are_counted(make_run: Callable[..., Path]) -> None:
 def test_numbers_are_written_for_people() -> None:
     assert fixed(-0.1234) == "−0.123" and fixed(math.nan) == "–"
     assert scientific(5.2e-5) == "5.2 × 10⁻⁵" and scientific(0.0) == "0"
+
+
+def test_a_predicted_conductivity_carries_its_interval_and_its_doubt() -> None:
+    name = "predicted_log10_conductivity"
+    row = {name: "-5.54", f"{name}_low": "-8", f"{name}_high": "-3", f"{name}_in_domain": "true"}
+    assert predicted_conductivity(row) == "−5.5 (−8.0 to −3.0)"
+    assert predicted_conductivity({**row, f"{name}_in_domain": "false"}).endswith(" ?") and predicted_conductivity({}) == ""
