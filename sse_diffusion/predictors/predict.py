@@ -162,7 +162,7 @@ def screen_table(records: Sequence[Mapping[str, Any]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     if len(records) > SHOWN_ROWS:
-        text.append(f"... and {len(records) - SHOWN_ROWS} more: add out=DIR for all of them")
+        text.append(f"... and {len(records) - SHOWN_ROWS} more (out=DIR holds all of them)")
     return "\n".join(text)
 
 
