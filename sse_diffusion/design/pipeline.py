@@ -148,7 +148,12 @@ def _add_conductivity(context: FunnelContext, values: dict[str, Any]) -> None:
 
     folder = values["conductivity_predictor"]
     state = ((context.temperature_K, TEMPERATURE_RANGE_K), (context.pressure_GPa, PRESSURE_RANGE_GPa))
-    if not folder or context.mobile_ion != "Li" or not all(low <= value <= high for value, (low, high) in state):
+    if not folder or context.mobile_ion != "Li":
+        return
+    if not all(low <= value <= high for value, (low, high) in state):
+        log.warning(
+            "no conductivities are predicted: the predictor does not reach %g K and %g GPa", *(value for value, _ in state)
+        )
         return
     path = checkpoint_dir("conductivity" if folder == "auto" else str(folder))
     asked = {"temperature_K": context.temperature_K, "pressure_GPa": context.pressure_GPa}

@@ -39,11 +39,14 @@ def write_soft_labels(runs: Sequence[str | Path], out: str | Path, ion: str = "L
         The number of labels.
 
     Raises:
-        ConfigError: the charge of the ion is not known. DataError: a run has no relaxed crystal with dynamics.
-        OutputError: ``out`` cannot be written.
+        ConfigError: the charge of the ion is not known, or two runs of one name. OutputError: ``out`` cannot be written.
+        DataError: a run has no relaxed crystal with dynamics.
     """
     path, rows = Path(out), []
-    for run in map(Path, runs):
+    folders = [Path(run) for run in runs]
+    if len({run.name for run in folders}) < len(folders):
+        raise ConfigError("two runs have the same folder name, which tells their labels apart", "rename one of them")
+    for run in folders:
         found = list(_labels_of(run, ion))
         if not found:
             raise DataError(f"{run} holds no conductivity of {ion}", "give the folder of a run that reached its dynamics")

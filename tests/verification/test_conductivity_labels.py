@@ -9,7 +9,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from sse_diffusion.core.atomic_files import write_json_atomically
-from sse_diffusion.core.errors import DataError
+from sse_diffusion.core.errors import ConfigError, DataError
 from sse_diffusion.core.results import Quantity, Status
 from sse_diffusion.predictors.conductivity.soft_labels import read_soft_labels
 from sse_diffusion.verification.conductivity_labels import write_soft_labels
@@ -55,3 +55,10 @@ def test_a_run_without_dynamics_is_refused(tmp_path: Path) -> None:
     crystal(tmp_path / "run", "only-relaxed")
     with pytest.raises(DataError, match="holds no conductivity of Li"):
         write_soft_labels([tmp_path / "run"], tmp_path / "md.csv")
+
+
+def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
+    for parent in ("a", "b"):
+        crystal(tmp_path / parent / "run", "mobile", Quantity(1e-5, 1e-6, UNIT))
+    with pytest.raises(ConfigError, match="same folder name"):
+        write_soft_labels([tmp_path / "a" / "run", tmp_path / "b" / "run"], tmp_path / "md.csv")

@@ -96,7 +96,8 @@ def _predicted(model: CrystalModel, asked: Asked, strength: Mapping[Stage, float
         if name in model.specs or name not in judged or not isinstance(interval, Interval):
             continue
         if not (strength["discrete"] or strength["final"]):
-            raise ConfigError(f"{name} is judged by a predictor, among several particles", "set sampler.particles to 16, say")
+            hint = "set sampler.particles=16 and sampler.particle_strength=1, say"
+            raise ConfigError(f"{name} is judged by a predictor, among several particles", hint)
         predictor = load_predictor(str(judged[name].predictor), temperature_K=state[0], pressure_GPa=state[1])
         ion, wanted = getattr(predictor, "mobile_ion", None), asked.get("mobile_ion")
         if ion and wanted not in (None, ion):
