@@ -8,7 +8,7 @@ is no minimum of this force field's energy. Force fields that were trained near 
 
 from __future__ import annotations
 
-import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from sse_diffusion.verification.potential import Potential
-
-logger = logging.getLogger(__name__)
 
 BATCH = 8
 """Displaced supercells per call of the engine."""
@@ -76,7 +74,7 @@ class PhononResult:
     """Phonons of one crystal.
 
     Attributes:
-        lowest_THz: lowest frequency on the mesh (negative: imaginary), sd not known.
+        lowest_THz: lowest frequency on the mesh (negative: imaginary), sd not known; ``unconverged`` when the relaxation was.
         stable: no imaginary mode; ``None`` when the calculation failed.
         modes: the spectrum, when all of it is real.
         structure: the relaxed primitive cell.
@@ -111,7 +109,7 @@ def phonons(structure: Structure, potential: Potential, config: PhononConfig | N
     config = config or PhononConfig()
     provenance = {"engine": f"{potential.info.name} {potential.info.version}", "displacement_A": config.displacement_A}
     try:
-        cell = _relaxed(structure, potential, config)
+        cell, remark = _relaxed(structure, potential, config)
         calculation = force_constants(cell, potential, config)
     except EngineError:
         raise
@@ -126,7 +124,8 @@ def phonons(structure: Structure, potential: Potential, config: PhononConfig | N
         return PhononResult(Quantity(lowest, unit="THz", reason=reason, provenance=provenance), False, None, cell, calculation)
     kept = frequencies > ACOUSTIC_THz
     modes = HarmonicModes(frequencies[kept], weights[kept] * 3.0 / weights[kept].sum())
-    return PhononResult(Quantity(lowest, unit="THz", provenance=provenance), True, modes, cell, calculation)
+    found = Quantity(lowest, math.nan, "THz", Status.UNCONVERGED if remark else Status.OK, remark, provenance)
+    return PhononResult(found, True, modes, cell, calculation)
 
 
 def force_constants(cell: Structure, potential: Potential, config: PhononConfig) -> Phonopy:
@@ -183,11 +182,11 @@ def _forces(displaced: list[Any], potential: Potential) -> Float[np.ndarray, "n 
     return np.array(found)
 
 
-def _relaxed(structure: Structure, potential: Potential, config: PhononConfig) -> Structure:
-    """The primitive cell, relaxed unless told otherwise (SSEError when that failed)."""
+def _relaxed(structure: Structure, potential: Potential, config: PhononConfig) -> tuple[Structure, str]:
+    """The primitive cell, relaxed unless told otherwise, and what kept it from converging (SSEError when it failed)."""
     primitive = structure.get_primitive_structure(tolerance=config.symprec_A)  # the default, 0.25 A, averages distortions away
     if not config.relax_cell:
-        return primitive
+        return primitive, ""
     protocol = RelaxConfig(
         fmax_eV_per_A=config.fmax_eV_per_A,
         max_steps=config.max_steps,
@@ -199,6 +198,4 @@ def _relaxed(structure: Structure, potential: Potential, config: PhononConfig) -
     energy = result.energy_eV_per_atom
     if energy.status is Status.FAILED:
         raise SSEError(f"relaxation before phonons: {energy.reason}")
-    if not energy.ok:
-        logger.warning("relaxation before phonons: %s", energy.reason)
-    return result.structure
+    return result.structure, "" if energy.ok else f"relaxation before phonons: {energy.reason}"

@@ -81,6 +81,11 @@ def test_a_small_distortion_is_not_averaged_away() -> None:
     assert result.structure is not None and len(result.structure) == 4
 
 
+def test_a_relaxation_that_was_cut_is_said() -> None:
+    result = phonons(fcc(1.02 * EDGE), Springs(), PhononConfig(min_length_A=8.0, max_steps=1))
+    assert result.stable and result.lowest_THz.status is Status.UNCONVERGED and "relaxation" in result.lowest_THz.reason
+
+
 def test_compressed_springs_buckle() -> None:
     # r < b: the transverse stiffness k (1 - b / r) is negative
     result = phonons(fcc(), Springs(1.35 * BOND), AS_IT_IS)
