@@ -36,6 +36,8 @@ def replay_command(verb: str, config: DictConfig, without: tuple[str, ...] = ("o
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str) -> Iterator[str]:
     """Overrides that turn ``before`` into ``now``."""
     for key in sorted(before.keys() - now.keys()):
+        if before[key] is None:
+            yield f"{prefix}{key}=0"  # Hydra does not find a null to delete
         yield f"~{prefix}{key}"
     for key, value in now.items():
         name = f"{prefix}{key}"

@@ -23,7 +23,7 @@ from sse_diffusion.core.provenance import hash_of_config
 from sse_diffusion.verification.budget import Budget, BudgetConfig
 from sse_diffusion.verification.executors.serial import SerialExecutor
 from sse_diffusion.verification.executors.task import Executor, Job, Task, read_result
-from sse_diffusion.verification.stage import BUDGET_FIELDS, FunnelContext, Member, Stage, StageResult, rank
+from sse_diffusion.verification.stage import BUDGET_FIELDS, COMPANY_FIELDS, FunnelContext, Member, Stage, StageResult, rank
 from sse_diffusion.verification.structure_files import structure_hash
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def _accept(stage: Stage, member: Member, result: StageResult, run: _Run, now: b
 
 def _keys(stage: Stage, members: list[Member], context: FunnelContext) -> dict[str, str]:
     """Key of every member's result at this stage."""
-    protocol = {k: v for k, v in asdict(stage.config).items() if k not in BUDGET_FIELDS}
+    protocol = {k: v for k, v in asdict(stage.config).items() if k not in BUDGET_FIELDS + COMPANY_FIELDS}
     shared = {"stage": stage.name, "protocol": protocol, "depends_on": stage.depends_on(members, context)}
     return {
         m.id: hash_of_config({**shared, "structure": structure_hash(m.structure), "own": stage.depends_on_member(m, context)})

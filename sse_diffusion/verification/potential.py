@@ -26,6 +26,9 @@ ENGINES: dict[str, str] = {
 }
 """Engine name -> ``module:function``; the function takes the rest of the YAML mapping and returns a :class:`Potential`."""
 
+SPEED_FIELDS = ("device", "batch_atoms", "skin_A")
+"""Settings that make an engine faster, not another one: results stay valid when they change."""
+
 
 class EvaluationError(SSEError):
     """One structure that this engine cannot evaluate (isolated atoms, collapsed cell, unsupported element)."""

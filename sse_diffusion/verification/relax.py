@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +17,6 @@ from sse_diffusion.core.results import Quantity, Status
 from sse_diffusion.core.units import eV_PER_A3_PER_GPa
 
 if TYPE_CHECKING:
-    from ase import Atoms
     from pymatgen.core import Structure
 
     from sse_diffusion.verification.potential import Potential
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 UNIT = "eV/atom"
 EXPLODED_VOLUME_RATIO = 4.0
 """A cell that grows beyond this times its first volume has fallen apart."""
+
+_ENGINE_ERRORS = (SSEError, ValueError, ArithmeticError, np.linalg.LinAlgError)
+"""Besides the engine's own errors: the matrix logarithm of the cell filter fails on a cell that has turned inside out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ class RelaxResult:
         volume_A3_per_atom: of ``structure``.
         steps: optimiser steps done.
         fmax_eV_per_A: largest generalised force left; NaN when unknown.
-        seconds: wall time.
+        seconds: wall time; of calls in company a share by atoms.
     """
 
     structure: Structure
@@ -115,61 +118,117 @@ def relax(structure: Structure, potential: Potential, config: RelaxConfig | None
         potential: the force field.
         config: see :class:`RelaxConfig`.
     """
-    from pymatgen.io.ase import AseAtomsAdaptor
+    return next(relax_together([structure], potential, config))[1]
 
+
+def relax_together(
+    structures: Iterable[Structure], potential: Potential, config: RelaxConfig | None = None, together: int = 1
+) -> Iterator[tuple[int, RelaxResult]]:
+    """Relax many, as many as ``together`` in every call of the engine; when one has ended the next takes its place.
+
+    Each walks the path that it would walk alone, to the engine's own reproducibility. An engine that batches gains where one
+    structure does not fill the processor: on a GPU, and with cells of a dozen atoms on a CPU core, too (docs/verification.md).
+
+    Args:
+        structures: ordered pymatgen structures; taken one by one, when there is a place.
+        potential: the force field.
+        config: see :class:`RelaxConfig`; ``max_seconds`` counts a structure's own time and its share, by atoms, of common calls.
+        together: places.
+
+    Yields:
+        Number of the structure and its result, in the order in which they end.
+    """
     config = config or RelaxConfig()
-    provenance = {"engine": f"{potential.info.name} {potential.info.version}", "protocol": _protocol(config)}
+    waiting = enumerate(structures)
+    running: dict[int, _Run] = {}
+    while True:
+        running |= {i: _Run(s, potential, config, together > 1) for i, s in islice(waiting, together - len(running))}
+        if not running:
+            return
+        if len(running) > 1:
+            _evaluate_together(potential, list(running.values()))
+        for i, run in list(running.items()):
+            if (result := run.advance()) is not None:
+                del running[i]
+                yield i, result
+
+
+def _evaluate_together(potential: Potential, runs: Sequence[_Run]) -> None:
+    """One call for all; when it fails each is evaluated by its own calculator, and the bad one alone says what is wrong."""
     start = time.perf_counter()
-    atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
-    atoms.calc = potential.calculator()
-    run = _Run(atoms, atoms.get_volume())
     try:
-        status, reason = run.minimise(config, start)
-    except (SSEError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-        # One bad crystal must not end a funnel of hundreds; the reason travels with the result. Besides the engine's own
-        # errors, the matrix logarithm of the cell filter fails on a cell that has turned inside out.
-        status, reason = Status.FAILED, f"step {run.steps}: {getattr(error, 'message', error)}"
-    seconds = time.perf_counter() - start
-    if status is Status.FAILED:
-        quantity = Quantity.failed(reason, UNIT, **provenance)
-    else:
-        quantity = Quantity(run.energy_eV / len(atoms), unit=UNIT, status=status, reason=reason, provenance=provenance)
-    last = run.structure(structure)
-    return RelaxResult(last, quantity, last.volume / len(last), run.steps, run.fmax, seconds)
+        found = potential.evaluate([run.atoms for run in runs])
+    except _ENGINE_ERRORS:
+        found = []
+    share = (time.perf_counter() - start) / sum(len(run.atoms) for run in runs)
+    for run in runs:
+        run.seconds += share * len(run.atoms)
+    for run, evaluation in zip(runs, found, strict=False):
+        run.atoms.calc.keep(run.atoms, evaluation)
 
 
 class _Run:
-    """One FIRE minimisation and the last state that could be evaluated."""
+    """One FIRE minimisation, a step at a time, and the last state that could be evaluated."""
 
-    def __init__(self, atoms: Atoms, volume: float) -> None:
-        self.atoms = atoms
-        self.first_volume = volume
-        self.steps = 0
-        self.fmax = math.nan
-        self.energy_eV = math.nan
+    def __init__(self, structure: Structure, potential: Potential, config: RelaxConfig, in_company: bool) -> None:
+        from pymatgen.io.ase import AseAtomsAdaptor
+
+        from sse_diffusion.verification.engines.adapter import PotentialCalculator
+
+        start = time.perf_counter()
+        self.original, self.config = structure, config
+        self.provenance = {"engine": f"{potential.info.name} {potential.info.version}", "protocol": _protocol(config)}
+        self.atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+        self.atoms.calc = PotentialCalculator(potential) if in_company else potential.calculator()
+        self.first_volume = self.atoms.get_volume()
+        self.target: Any = None
+        self.optimiser: Any = None
+        self.moves = self.steps = 0
+        self.fmax = self.energy_eV = math.nan
         self.positions: np.ndarray | None = None
         self.cell: np.ndarray | None = None
+        self.seconds = time.perf_counter() - start
 
-    def minimise(self, config: RelaxConfig, start: float) -> tuple[Status, str]:
-        """Run FIRE until convergence or a cap; returns the status and its reason."""
+    def advance(self) -> RelaxResult | None:
+        """Look at the present state, then end or move on."""
+        start = time.perf_counter()
+        try:
+            ending = self._advance()
+        except _ENGINE_ERRORS as error:
+            # One bad crystal must not end a funnel of hundreds; the reason travels with the result.
+            ending = Status.FAILED, f"step {self.steps}: {getattr(error, 'message', error)}"
+        self.seconds += time.perf_counter() - start
+        return None if ending is None else self._result(*ending)
+
+    def _advance(self) -> tuple[Status, str] | None:
+        """Status and reason of the end; ``None`` after a step."""
+        config = self.config
+        if self.optimiser is None:
+            self._begin()
+        self._record()
+        if self.fmax < config.fmax_eV_per_A:
+            return Status.OK, ""
+        if self.atoms.get_volume() > EXPLODED_VOLUME_RATIO * self.first_volume:
+            return Status.FAILED, f"step {self.steps}: the cell grew to {EXPLODED_VOLUME_RATIO:g} times its volume"
+        if self.steps >= config.max_steps:
+            return Status.UNCONVERGED, f"{self.steps} steps done, fmax {self.fmax:.3f} eV/A"
+        if self.seconds > config.max_seconds:
+            return Status.UNCONVERGED, f"{config.max_seconds:g} s spent after {self.steps} steps, fmax {self.fmax:.3f} eV/A"
+        self.optimiser.step()
+        self.moves += 1
+        return None
+
+    def _begin(self) -> None:
+        """What the optimiser works on: the atoms, or atoms and cell; on their space group when it is to be kept."""
         from ase.filters import FrechetCellFilter
         from ase.optimize import FIRE
 
-        if config.keep_symmetry:
-            self._keep_symmetry(config.symprec_A)
-        target: Any = self.atoms
-        if config.cell == "free":
-            target = FrechetCellFilter(self.atoms, scalar_pressure=config.pressure_GPa * eV_PER_A3_PER_GPa)
-        optimiser = FIRE(target, logfile=None)
-        for converged in optimiser.irun(fmax=config.fmax_eV_per_A, steps=config.max_steps):
-            self._record(target, optimiser.nsteps)
-            if converged:
-                return Status.OK, ""
-            if self.atoms.get_volume() > EXPLODED_VOLUME_RATIO * self.first_volume:
-                return Status.FAILED, f"step {self.steps}: the cell grew to {EXPLODED_VOLUME_RATIO:g} times its volume"
-            if time.perf_counter() - start > config.max_seconds:
-                return Status.UNCONVERGED, f"{config.max_seconds:g} s spent after {self.steps} steps, fmax {self.fmax:.3f} eV/A"
-        return Status.UNCONVERGED, f"{self.steps} steps done, fmax {self.fmax:.3f} eV/A"
+        if self.config.keep_symmetry:
+            self._keep_symmetry(self.config.symprec_A)
+        self.target = self.atoms
+        if self.config.cell == "free":
+            self.target = FrechetCellFilter(self.atoms, scalar_pressure=self.config.pressure_GPa * eV_PER_A3_PER_GPa)
+        self.optimiser = FIRE(self.target, logfile=None)
 
     def _keep_symmetry(self, symprec_A: float) -> None:
         """Constrain the atoms to their space group."""
@@ -180,20 +239,31 @@ class _Run:
             raise ValueError(f"no space group is found within {symprec_A:g} A")
         self.atoms.set_constraint(FixSymmetry(self.atoms, symprec=symprec_A))
 
-    def _record(self, target: Any, steps: int) -> None:
-        """Remember the state just evaluated (energies and forces are cached by the calculator)."""
-        forces = np.asarray(target.get_forces())
+    def _record(self) -> None:
+        """Evaluate the present state, unless that was done in company, and remember it."""
+        forces = np.asarray(self.target.get_forces())
         self.fmax = float(np.sqrt((forces**2).sum(axis=1)).max())
         self.energy_eV = float(self.atoms.get_potential_energy())
-        self.positions, self.cell, self.steps = self.atoms.positions.copy(), self.atoms.cell.array.copy(), steps
+        self.positions, self.cell, self.steps = self.atoms.positions.copy(), self.atoms.cell.array.copy(), self.moves
 
-    def structure(self, original: Structure) -> Structure:
-        """Last recorded state as a pymatgen structure with the species of ``original``."""
+    def _result(self, status: Status, reason: str) -> RelaxResult:
+        """The result of a run that ended so."""
+        if status is Status.FAILED:
+            energy = Quantity.failed(reason, UNIT, **self.provenance)
+        else:
+            energy = Quantity(
+                self.energy_eV / len(self.atoms), unit=UNIT, status=status, reason=reason, provenance=self.provenance
+            )
+        last = self._structure()
+        return RelaxResult(last, energy, last.volume / len(last), self.steps, self.fmax, self.seconds)
+
+    def _structure(self) -> Structure:
+        """Last recorded state as a pymatgen structure with the species of the original."""
         from pymatgen.core import Lattice, Structure
 
         if self.positions is None:
-            return original
-        return Structure(Lattice(self.cell), original.species, self.positions, coords_are_cartesian=True, to_unit_cell=True)
+            return self.original
+        return Structure(Lattice(self.cell), self.original.species, self.positions, coords_are_cartesian=True, to_unit_cell=True)
 
 
 def _protocol(config: RelaxConfig) -> str:

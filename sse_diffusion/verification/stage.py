@@ -15,7 +15,7 @@ and one entry in a funnel YAML: ``stages.percolation: {implementation: my_module
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 BUDGET_FIELDS = ("enabled", "gate", "everyone", "max_candidates", "rank_by", "max_seconds", "limit_eV_per_atom", "fallback")
 """Settings that decide who is computed, not what is computed: results stay valid when they change."""
+
+COMPANY_FIELDS = ("together",)
+"""Settings that decide with whom a candidate is computed, which leaves its result what it is."""
 
 
 OVERHEAD_ATOMS = 10
@@ -246,6 +249,11 @@ class Stage(Protocol):
     config: StageConfig
     in_workers: bool
 
+    @property
+    def together(self) -> int:
+        """How many candidates are computed at a time in one process."""
+        ...
+
     def select(self, members: Sequence[Member], context: FunnelContext) -> dict[str, str]:
         """Id -> reason of those that do not enter."""
         ...
@@ -270,6 +278,12 @@ class Stage(Protocol):
         """The result of one candidate; may raise, which becomes the candidate's reason."""
         ...
 
+    def evaluate_together(
+        self, members: Iterator[Member], context: FunnelContext
+    ) -> Iterator[tuple[Member, StageOutcome, float]]:
+        """Each with its outcome and its seconds, in any order; at most ``together`` are taken before one is given back."""
+        ...
+
 
 class BaseStage:
     """Defaults of a stage: everyone enters up to the budget, results depend on config and structure alone.
@@ -287,6 +301,11 @@ class BaseStage:
         """Keep the name under which results are stored, and the settings."""
         self.name = name
         self.config: Any = config or self.config_class()
+
+    @property
+    def together(self) -> int:
+        """How many candidates are computed at a time in one process, by ``evaluate_together`` where it is more than one."""
+        return 1
 
     def select(self, members: Sequence[Member], context: FunnelContext) -> dict[str, str]:
         """Leave out all but the ``max_candidates`` smallest by ``rank_by``."""
@@ -318,6 +337,12 @@ class BaseStage:
 
     def evaluate(self, member: Member, context: FunnelContext) -> StageOutcome:
         """To be written by the stage."""
+        raise NotImplementedError
+
+    def evaluate_together(
+        self, members: Iterator[Member], context: FunnelContext
+    ) -> Iterator[tuple[Member, StageOutcome, float]]:
+        """To be written by a stage that computes several at a time."""
         raise NotImplementedError
 
 

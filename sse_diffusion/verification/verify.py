@@ -21,6 +21,7 @@ from sse_diffusion.verification.budget import Budget, BudgetConfig
 from sse_diffusion.verification.disorder.order import DisorderConfig
 from sse_diffusion.verification.executors.task import Executor, build_executor
 from sse_diffusion.verification.funnel import FunnelConfig, FunnelReport, build_stages, run_funnel
+from sse_diffusion.verification.potential import SPEED_FIELDS
 from sse_diffusion.verification.stage import FunnelContext, Member
 from sse_diffusion.verification.structure_files import ReadStructures, read_structures
 from sse_diffusion.verification.verify_records import data_versions, ensemble_records, verification_record
@@ -108,7 +109,7 @@ def engine_and_hull(engine: dict[str, Any], hull: str) -> dict[str, Any]:
     """
     return {
         "potential_loader": partial(_load_engine, engine),
-        "engine_id": hash_of_config(engine),
+        "engine_id": hash_of_config({k: v for k, v in engine.items() if k not in SPEED_FIELDS}),
         "hull_loader": partial(_load_hull, hull),
         "hull_id": hull,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -12,7 +14,7 @@ from sse_diffusion.core.results import Status
 from sse_diffusion.core.units import eV_PER_A3_PER_GPa
 from sse_diffusion.verification.engines.known_answer import salt
 from sse_diffusion.verification.potential import load_potential
-from sse_diffusion.verification.relax import RelaxConfig, relax
+from sse_diffusion.verification.relax import RelaxConfig, relax, relax_together
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +97,64 @@ def test_symmetry_is_kept_on_request(emt):
     assert number in (139, 225) and kept.structure.lattice.a == pytest.approx(kept.structure.lattice.b, abs=1e-9)
     with pytest.raises(ConfigError, match="symprec"):
         RelaxConfig(symprec_A=0.0)
+
+
+class Counted:
+    """An engine that remembers how many structures it was asked about in each call."""
+
+    def __init__(self, engine):
+        self.engine, self.info, self.calls = engine, engine.info, []
+
+    def evaluate(self, atoms):
+        self.calls.append(len(atoms))
+        return self.engine.evaluate(atoms)
+
+    def calculator(self):
+        raise AssertionError("in company the engine is asked for all at once")
+
+
+def test_in_company_each_walks_its_own_path(emt):
+    structures = [copper(a) for a in (3.5, 3.6, 3.7, 3.8, 3.9)]
+    config = RelaxConfig(fmax_eV_per_A=0.01)
+    alone = [relax(structure, emt, config) for structure in structures]
+    engine = Counted(emt)
+    found = dict(relax_together(iter(structures), engine, config, together=3))
+    assert sorted(found) == [0, 1, 2, 3, 4]
+    for i, one in enumerate(alone):
+        assert found[i].energy_eV_per_atom.value == one.energy_eV_per_atom.value and found[i].steps == one.steps
+        assert np.array_equal(found[i].structure.frac_coords, one.structure.frac_coords)
+    # Every state is evaluated once, three at a time until the last ones are alone: the places are filled again.
+    assert sum(engine.calls) == sum(one.steps + 1 for one in alone)
+    assert engine.calls[0] == 3 and engine.calls == sorted(engine.calls, reverse=True)
+
+
+def test_structures_in_company_are_taken_when_there_is_a_place(emt):
+    taken = []
+
+    def source():
+        for a in (3.5, 3.6, 3.7, 3.8):
+            taken.append(a)
+            yield copper(a)
+
+    ended = 0
+    for _ in relax_together(source(), emt, RelaxConfig(fmax_eV_per_A=0.05), together=2):
+        ended += 1
+        assert len(taken) <= ended + 2
+    assert ended == 4
+
+
+def test_a_bad_structure_fails_alone_in_company(chgnet):
+    collapsed = AseAtomsAdaptor.get_structure(bulk("LiF", "rocksalt", a=1.2))
+    good = AseAtomsAdaptor.get_structure(salt("LiF"))
+    found = dict(relax_together([good, collapsed, good], chgnet, RelaxConfig(max_steps=5), together=3))
+    assert found[1].energy_eV_per_atom.status is Status.FAILED and "collapsed" in found[1].energy_eV_per_atom.reason
+    assert found[0].energy_eV_per_atom.value == pytest.approx(found[2].energy_eV_per_atom.value, abs=1e-6)
+    assert found[0].energy_eV_per_atom.value == pytest.approx(-5.05, abs=0.01)
+
+
+def test_time_in_company_is_shared(emt, monkeypatch):
+    engine = Counted(emt)
+    monkeypatch.setattr(engine, "evaluate", lambda atoms: time.sleep(0.2) or emt.evaluate(atoms))
+    start = time.perf_counter()
+    found = dict(relax_together([copper(), copper()], engine, RelaxConfig(max_steps=1, fmax_eV_per_A=1e-9), together=2))
+    assert 2 * 0.2 <= found[0].seconds + found[1].seconds <= time.perf_counter() - start  # two calls for both

@@ -15,7 +15,7 @@ from pymatgen.core import Lattice, Structure
 from sse_diffusion.core.compose import compose
 from sse_diffusion.core.errors import ChemistryError, ConfigError, DataError, OutputError
 from sse_diffusion.verification.structure_files import read_structures
-from sse_diffusion.verification.verify import run_verify
+from sse_diffusion.verification.verify import engine_and_hull, run_verify
 
 ROCK_SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.13), ["Li", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 ENGINE = (
@@ -218,3 +218,11 @@ def test_awkward_crystals_each_end_with_a_status_and_a_reason(tmp_path, out_dir)
     assert rows["one-atom"]["relax_status"] in ("ok", "unconverged") and not rows["one-atom"]["stopped_at"]
     assert rows["large"]["n_atoms"] == 300 and rows["large"]["relax_status"] == "unconverged" and rows["large"]["relax_reason"]
     assert connect(str(out_dir / "ledger.db")).count() == 8
+
+
+def test_a_faster_engine_is_the_same_engine():
+    def identity(**engine):
+        return engine_and_hull({"name": "chgnet", "model": "0.3.0", **engine}, "none")["engine_id"]
+
+    assert identity(batch_atoms=0, device="cpu", skin_A=0.6) == identity(batch_atoms=2000, device="cuda", skin_A=0.0)
+    assert identity(model="0.2.0") != identity()

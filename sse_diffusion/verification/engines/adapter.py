@@ -10,7 +10,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from sse_diffusion.verification.potential import Potential
+    from sse_diffusion.verification.potential import Evaluation, Potential
 
 
 class PotentialCalculator(Calculator):
@@ -26,9 +26,17 @@ class PotentialCalculator(Calculator):
     def calculate(
         self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes
     ) -> None:
-        """Evaluate ``atoms`` and store all properties at once."""
+        """Evaluate ``atoms``."""
         super().calculate(atoms, properties, system_changes)
-        result = self.potential.evaluate([self.atoms])[0]
+        self._store(self.potential.evaluate([self.atoms])[0])
+
+    def keep(self, atoms: Atoms, result: Evaluation) -> None:
+        """Take over what the engine found for ``atoms`` in a call for several; asked about them, it is answered from here."""
+        self.atoms = atoms.copy()
+        self._store(result)
+
+    def _store(self, result: Evaluation) -> None:
+        """All properties at once."""
         self.results = {
             "energy": result.energy_eV,
             "free_energy": result.energy_eV,

@@ -1,11 +1,11 @@
-"""One after the other, in this process."""
+"""In this process: one after the other, or several at a time where the stage can."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sse_diffusion.verification.executors.task import Job, Task, perform
+from sse_diffusion.verification.executors.task import Job, Task, perform_all
 from sse_diffusion.verification.stage import StageResult
 
 
@@ -25,10 +25,9 @@ class SerialExecutor:
         self.preparing_s = 0.0
 
     def run(self, job: Job, tasks: Iterator[Task]) -> Iterator[tuple[Task, StageResult | str]]:
-        """Each task with its result, in order."""
+        """Each task with its result."""
         self.preparing_s = job.prepare()
-        for task in tasks:
-            yield task, perform(job, task)
+        yield from perform_all(job, tasks)
 
     def close(self) -> None:
         """Nothing to end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import pickle
 import time
@@ -134,11 +135,42 @@ def perform(job: Job, task: Task) -> StageResult:
         OutputError: the file cannot be written.
     """
     stored = read_result(task.path, task.key)
-    if stored is not None:
-        return stored
-    result = _compute(job, task).to_dict()
-    write_json_atomically(task.path, result)
-    return StageResult.from_dict(standard_json(result))
+    return stored if stored is not None else _written(task, _compute(job, task))
+
+
+def perform_all(job: Job, tasks: Iterator[Task]) -> Iterator[tuple[Task, StageResult]]:
+    """Each task with its result: in order, or several at a time as they are finished, where the stage computes them together.
+
+    When that fails, those in hand and the others are computed one by one, so that the one at fault keeps its reason to itself.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    in_hand: dict[str, Task] = {}
+
+    def members() -> Iterator[Member]:
+        for task in tasks:
+            in_hand[task.id] = task
+            yield task.member
+
+    if job.stage.together > 1:
+        try:
+            for member, outcome, seconds in job.stage.evaluate_together(members(), job.context):
+                task = in_hand.pop(member.id)
+                yield task, _written(task, _result(job, task, outcome, seconds))
+        except OutputError:
+            raise
+        except Exception:  # as in _compute
+            logger.warning("%s: %d candidates go on one by one", job.stage.name, len(in_hand), exc_info=True)
+    for task in itertools.chain(list(in_hand.values()), tasks):
+        yield task, perform(job, task)
+
+
+def _written(task: Task, result: StageResult) -> StageResult:
+    """The result as it reads from the file that now holds it."""
+    record = result.to_dict()
+    write_json_atomically(task.path, record)
+    return StageResult.from_dict(standard_json(record))
 
 
 def _compute(job: Job, task: Task) -> StageResult:
@@ -155,6 +187,11 @@ def _compute(job: Job, task: Task) -> StageResult:
     except Exception as error:
         logger.warning("%s: %s failed", job.stage.name, task.id, exc_info=True)
         outcome = StageOutcome(False, {}, f"{type(error).__name__}: {str(error)[:300]}")
+    return _result(job, task, outcome, time.monotonic() - started)
+
+
+def _result(job: Job, task: Task, outcome: StageOutcome, seconds: float) -> StageResult:
+    """An outcome with what it belongs to."""
     return StageResult(
         id=task.id,
         stage=job.stage.name,
@@ -162,7 +199,7 @@ def _compute(job: Job, task: Task) -> StageResult:
         passed=outcome.passed,
         reason=outcome.reason,
         values=outcome.values,
-        seconds=round(time.monotonic() - started, 4),
+        seconds=round(seconds, 4),
         structure=None if outcome.structure is None else outcome.structure.as_dict(),
     )
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sse_diffusion.core.config import build
 from sse_diffusion.core.errors import ConfigError, SSEError
 from sse_diffusion.core.results import Quantity, Status
-from sse_diffusion.verification.relax import RelaxConfig, relax
+from sse_diffusion.verification.relax import RelaxConfig, RelaxResult, relax_together
 from sse_diffusion.verification.stage import OVERHEAD_ATOMS, BaseStage, FunnelContext, Member, StageConfig, StageOutcome
 from sse_diffusion.verification.validity import structural_validity
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from sse_diffusion.verification.potential import PotentialInfo
 
 USUAL_STEPS = 45
 """Steps of a relaxation, for time estimates only."""
@@ -75,10 +80,18 @@ class RelaxStageConfig(StageConfig):
     Attributes:
         protocol: keyword arguments of :class:`RelaxConfig`.
         at_request_pressure: relax under the pressure asked for instead of the protocol's.
+        together: candidates in every call of the engine, for one that batches (``engine.batch_atoms``). On a GPU; several worker
+            processes take one candidate each.
     """
 
     protocol: Mapping[str, Any] = field(default_factory=dict)
     at_request_pressure: bool = True
+    together: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a number without meaning (ConfigError)."""
+        if self.together < 1:
+            raise ConfigError(f"relax.together is {self.together}", "give 1 or more")
 
 
 class RelaxStage(BaseStage):
@@ -86,6 +99,11 @@ class RelaxStage(BaseStage):
 
     config_class = RelaxStageConfig
     in_workers = True
+
+    @property
+    def together(self) -> int:
+        """As configured."""
+        return int(self.config.together)
 
     def depends_on(self, members: Sequence[Member], context: FunnelContext) -> Any:
         """Engine and pressure."""
@@ -106,14 +124,30 @@ class RelaxStage(BaseStage):
 
     def evaluate(self, member: Member, context: FunnelContext) -> StageOutcome:
         """Fills ``relaxed``, ``relax_status``, ``relax_steps``, ``relax_seconds``, ``energy_eV_per_atom``, ...; new structure."""
-        unsupported = sorted({e.symbol for e in member.structure.composition.elements} - context.potential.info.elements)
-        if unsupported and context.potential.info.elements:
+        return next(self.evaluate_together(iter([member]), context))[1]
+
+    def evaluate_together(
+        self, members: Iterator[Member], context: FunnelContext
+    ) -> Iterator[tuple[Member, StageOutcome, float]]:
+        """Each with its outcome and its seconds when it has ended; the next takes its place."""
+        entered: list[Member] = []
+
+        def structures() -> Iterator[Structure]:
+            for member in members:
+                entered.append(member)
+                yield member.structure
+
+        for number, result in relax_together(structures(), context.potential, self._protocol, self.together):
+            yield entered[number], self._outcome(entered[number], result, context.potential.info), result.seconds
+
+    def _outcome(self, member: Member, result: RelaxResult, info: PotentialInfo) -> StageOutcome:
+        """What a relaxation says about a candidate."""
+        unsupported = sorted({e.symbol for e in member.structure.composition.elements} - info.elements)
+        if unsupported and info.elements:
             names = ", ".join(unsupported)
             values = {"relaxed": False, "relax_status": "failed", "unsupported_elements": names}
-            return StageOutcome(False, values, f"{context.potential.info.name} does not know {names}")
-        result = relax(member.structure, context.potential, self._protocol)
+            return StageOutcome(False, values, f"{info.name} does not know {names}")
         energy = result.energy_eV_per_atom
-        info = context.potential.info
         values = {
             "engine": f"{info.name} {info.version}",
             "engine_licence": info.licence,

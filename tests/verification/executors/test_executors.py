@@ -40,10 +40,12 @@ def crystals(count: int) -> list[Candidate]:
     return made
 
 
-def run(folder: Path, candidates, executor=None, engine=LJ, steps: int = 3):
+def run(folder: Path, candidates, executor=None, engine=LJ, steps: int = 3, together: int = 1):
     """Structure check and a short relaxation."""
     protocol = {"max_steps": steps, "max_seconds": 600}
-    stages = build_stages(FunnelConfig(order=("structure", "relax"), stages={"relax": {"protocol": protocol}}))
+    stages = build_stages(
+        FunnelConfig(order=("structure", "relax"), stages={"relax": {"protocol": protocol, "together": together}})
+    )
     context = FunnelContext(out_dir=folder, **engine_and_hull(engine, "none"))
     return run_funnel(candidates, stages, context, executor=executor)
 
@@ -147,3 +149,32 @@ def test_names_and_settings_of_executors():
         build_executor({"name": "local", "worker": 3})
     with pytest.raises(ConfigError, match="workers=0"):
         build_executor({"name": "local", "workers": 0})
+
+
+def test_relaxing_together_gives_the_same_and_keeps_the_keys(tmp_path):
+    alone = run(tmp_path / "run", crystals(7))
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "stages" / "relax").iterdir()}
+    together = run(tmp_path / "other", crystals(7), together=3)
+    again = run(tmp_path / "run", crystals(7), together=3)
+    assert values(together) == values(alone) == values(again)
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_when_company_fails_each_is_computed_alone(tmp_path, monkeypatch):
+    from sse_diffusion.verification.stages import energies
+
+    def broken(structures, potential, config, together):
+        for number, one in energies_relax(structures, potential, config, together):
+            if together > 1 and number == 2:
+                raise RuntimeError("the device went away")
+            yield number, one
+
+    energies_relax = energies.relax_together
+    alone = run(tmp_path / "alone", crystals(7))
+    monkeypatch.setattr(energies, "relax_together", broken)
+    assert values(run(tmp_path / "broken", crystals(7), together=3)) == values(alone)
+
+
+def test_relaxing_none_together_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"together is 0"):
+        run(tmp_path, crystals(1), together=0)
