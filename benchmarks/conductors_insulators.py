@@ -97,7 +97,8 @@ def verdicts(out: Path) -> list[dict[str, Any]]:
     for known in CRYSTALS:
         row = rows.get(known.name, {})
         said = row.get("md_mobile")
-        kept = ("id", "md_status", "md_msd_A2", "md_framework_msd_A2", "md_hops", "md_n_atoms", "md_kept_ps", "md_seconds")
+        moved = ("md_msd_A2", "md_framework_msd_A2", "md_framework_shift")
+        kept = ("id", "md_status", *moved, "md_hops", "md_n_atoms", "md_kept_ps", "md_seconds")
         made.append(
             {
                 "crystal": known.name,

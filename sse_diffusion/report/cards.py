@@ -115,6 +115,7 @@ def _md_facts(row: dict[str, str], record: dict[str, Any] | None) -> list[tuple[
     return [
         ("MD: displacement² of the ion", fixed(number(row.get("md_msd_A2")), 2, "Å²")),
         ("MD: displacement² of the framework", fixed(number(record.get("framework_msd_A2")), 2, "Å²") if record else ""),
+        ("MD: framework from its places² (liquid: 0.3)", fixed(number(record.get("framework_shift")), 2, "") if record else ""),
         ("MD: hops seen", record.get("hops")),
         ("MD: diffusivity" + (", upper bound" if bound else ""), shown if math.isfinite(diffusivity) else ""),
         ("MD: atoms", record.get("n_atoms")),

@@ -19,7 +19,14 @@ from sse_diffusion.core.provenance import hash_of_config
 from sse_diffusion.core.results import Quantity, Status
 from sse_diffusion.verification import msd as displacement
 from sse_diffusion.verification.dynamics.config import DynamicsConfig
-from sse_diffusion.verification.dynamics.guards import MELTED, GuardConfig, neighbour_range
+from sse_diffusion.verification.dynamics.guards import (
+    MELTED,
+    MOLTEN_SHIFT,
+    GuardConfig,
+    framework_problem,
+    framework_shift,
+    neighbour_range,
+)
 from sse_diffusion.verification.dynamics.loop import WALL_CAP, run_dynamics
 from sse_diffusion.verification.dynamics.trajectory import Trajectory
 from sse_diffusion.verification.structure_files import structure_hash
@@ -50,7 +57,8 @@ class MDGateConfig:
         mobile_msd_A2: least MSD of a mobile ion at that lag.
         min_hops: least number of hops of all ions together.
         hop_distance_A, hop_smoothing_ps: see :func:`sse_diffusion.verification.msd.count_hops`.
-        framework_msd_max_A2: largest MSD of the framework at the same lag that still counts as solid.
+        framework_shift_max: how far the framework may be from its places at the end (:func:`framework_shift`) and still count
+            as solid; beyond that the run also ends early.
         min_keep_ps: a run cut before this much was kept is not judged.
         max_temperature_factor, min_distance_A: guards, see :class:`GuardConfig`.
     """
@@ -72,7 +80,7 @@ class MDGateConfig:
     min_hops: int = 1
     hop_distance_A: float = 2.0
     hop_smoothing_ps: float = 0.2
-    framework_msd_max_A2: float = 2.0
+    framework_shift_max: float = MOLTEN_SHIFT
     min_keep_ps: float = 0.5
     max_temperature_factor: float = 5.0
     min_distance_A: float = 0.5
@@ -89,7 +97,7 @@ class MDGateConfig:
             )
 
     def dynamics(self) -> DynamicsConfig:
-        """The same protocol counted in steps; a framework that moved three times the gate's limit ends the run early."""
+        """The same protocol counted in steps."""
         frame_every = max(1, round(self.frame_every_fs / self.timestep_fs))
         to_frames = 1000.0 / (self.timestep_fs * frame_every)
         return DynamicsConfig(
@@ -104,7 +112,7 @@ class MDGateConfig:
             guards=GuardConfig(
                 max_temperature_factor=self.max_temperature_factor,
                 min_distance_A=self.min_distance_A,
-                framework_msd_A2=3.0 * self.framework_msd_max_A2,
+                framework_shift=self.framework_shift_max,
                 framework_from_ps=self.drop_ps,
             ),
         )
@@ -119,7 +127,8 @@ class MDGateResult:
         status: ``ok``; ``unconverged`` when the wall cap cut the run; ``failed`` when it went wrong.
         reason: why not mobile, or why the status is not ``ok``.
         mobile_ion: element symbol.
-        msd_A2, framework_msd_A2: MSD of the ion and of the framework at ``gate_lag_ps``.
+        msd_A2, framework_msd_A2: MSD of the ion and of the framework at ``gate_lag_ps``; turning groups raise the latter.
+        framework_shift: of the framework from its places, between the first and the last block kept.
         hops: jumps of more than the hop distance, all ions together.
         diffusivity: tracer diffusivity at the run's temperature; an upper bound when the ion is immobile.
         times_ps, msd_mobile_A2, msd_framework_A2: the MSD curves (lag, values), up to 3/4 of the kept time.
@@ -137,6 +146,7 @@ class MDGateResult:
     mobile_ion: str
     msd_A2: float = float("nan")
     framework_msd_A2: float = float("nan")
+    framework_shift: float = float("nan")
     hops: int = 0
     diffusivity: Quantity = field(default_factory=lambda: Quantity.failed("not computed", unit="cm^2/s"))
     times_ps: list[float] = field(default_factory=list)
@@ -157,7 +167,7 @@ class MDGateResult:
     def from_dict(cls, record: dict[str, Any]) -> MDGateResult:
         """Inverse of :meth:`to_dict`."""
         values = {f.name: record[f.name] for f in fields(cls)}
-        for name in ("msd_A2", "framework_msd_A2", "lindemann", "temperature_mean_K"):
+        for name in ("msd_A2", "framework_msd_A2", "framework_shift", "lindemann", "temperature_mean_K"):
             values[name] = float("nan") if values[name] is None else values[name]
         values["diffusivity"] = Quantity.from_dict(values["diffusivity"])
         return cls(**{**values, "status": Status(values["status"])})
@@ -276,6 +286,7 @@ def _curves(
     values = {
         "msd_A2": float(ion_curve[lag]),
         "framework_msd_A2": float(framework_curve[lag]),
+        "framework_shift": _framework_shift(kept, atoms, mobile, max(1, round(config.block_ps / frame_ps))),
         "hops": int(hops.sum()),
         "times_ps": [round(k * frame_ps, 6) for k in range(shown)],
         "msd_mobile_A2": [round(float(v), 5) for v in ion_curve[:shown]],
@@ -286,13 +297,21 @@ def _curves(
     return _Curves(values, per_atom[:, mobile], lag * frame_ps, frame_ps)
 
 
+def _framework_shift(kept: np.ndarray, atoms: Atoms, mobile: np.ndarray, block: int) -> float:
+    """From the first to the last ``block`` frames; 0 where all atoms are mobile."""
+    if mobile.all():
+        return 0.0
+    first, last = kept[:block].mean(axis=0), kept[-block:].mean(axis=0)
+    return framework_shift(first, last, atoms.cell.array, atoms.get_masses(), atoms.get_atomic_numbers(), ~mobile)
+
+
 def _verdict(base: MDGateResult, curves: _Curves, trajectory: Trajectory, config: MDGateConfig, cut: bool) -> MDGateResult:
     """Mobile = MSD above threshold, at least ``min_hops`` hops, framework intact; each failure is named."""
     against = []
     if trajectory.stopped.startswith(MELTED):
         against.append(trajectory.stopped)
-    elif base.framework_msd_A2 > config.framework_msd_max_A2:
-        against.append(f"{MELTED}: its MSD is {base.framework_msd_A2:.2f} A^2 (> {config.framework_msd_max_A2:g})")
+    elif problem := framework_problem(config.dynamics().guards, base.framework_shift):
+        against.append(problem)
     solid = not against
     if base.msd_A2 <= config.mobile_msd_A2:
         against.append(f"MSD {base.msd_A2:.2f} A^2 after {curves.lag_ps:.2f} ps is not above {config.mobile_msd_A2:g} A^2")

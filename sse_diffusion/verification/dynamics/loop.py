@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WALL_CAP = "wall cap"
 """Start of the reason when the time limit cut the run; a higher one continues it."""
 
-_NOT_IDENTITY = ("steps", "max_seconds", "seeds", "block_frames")
+_NOT_IDENTITY = ("steps", "max_seconds", "seeds", "block_frames", "guards")
 _ENGINE_ERRORS = (SSEError, ValueError, RuntimeError, ArithmeticError)
 
 
@@ -42,7 +42,7 @@ def run_dynamics(
     """Run to ``config.steps``, or go on from what is in ``folder``; one trajectory per seed, in ``folder/replica_<seed>``.
 
     A replica that a guard stopped carries the reason in ``stopped`` and the others go on. So does a run that the wall cap cut;
-    that one is continued when the cap has been raised.
+    that one is continued when the cap has been raised, and a stopped one when the guards are others than those that stopped it.
 
     Args:
         atoms: the start; not changed. Velocities are drawn from the Maxwell-Boltzmann distribution.

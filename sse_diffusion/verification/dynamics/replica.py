@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sse_diffusion.core.atomic_files import write_json_atomically
+from sse_diffusion.core.atomic_files import standard_json, write_json_atomically
 from sse_diffusion.core.provenance import hash_of_config
 from sse_diffusion.core.units import BOLTZMANN_eV_PER_K, GPa_PER_eV_PER_A3, eV_PER_A3_PER_GPa
 from sse_diffusion.verification.dynamics import trajectory as files
 from sse_diffusion.verification.dynamics.config import DynamicsConfig
-from sse_diffusion.verification.dynamics.guards import frame_problem, framework_problem
+from sse_diffusion.verification.dynamics.guards import frame_problem, framework_problem, framework_shift
 from sse_diffusion.verification.dynamics.integrator import advance, cell_deformation, kick
 
 if TYPE_CHECKING:
@@ -39,27 +41,31 @@ class Replica:
         """Open the folder; take the state from its newest block, or draw start velocities."""
         from ase import units
 
-        self.config, self.seed, self.folder = config, seed, folder
+        self.config, self.seed, self.folder, self.limits = config, seed, folder, standard_json(asdict(config.guards))
         self.start = atoms.copy()
         self.per_ps = 1000.0 * units.fs  # ASE's unit of time, times this, is one ps
         self.kT = BOLTZMANN_eV_PER_K * config.temperature_K
         self.masses = atoms.get_masses()[:, None]
+        self.kinds = atoms.get_atomic_numbers()
         self.framework = (np.array(atoms.get_chemical_symbols()) != mobile_ion) & bool(mobile_ion)
         place = {"positions": np.round(atoms.positions, 5).tolist(), "cell": np.round(atoms.cell.array, 5).tolist()}
         meta = {**meta, "seed": seed, "mobile_ion": mobile_ion}
         files.open_folder(folder, hash_of_config({**meta, "start": place}), meta)
-        self.stopped = files.read_stopped(folder)
+        self.stopped = files.read_stopped(folder, self.limits)
+        if not self.stopped:  # or by other limits than these
+            (folder / files.STOPPED).unlink(missing_ok=True)
         self.restore()
 
     def restore(self) -> None:
         """State of the newest block; of the start when there is none."""
         self.pending: list[dict[str, Any]] = []
         self.forces: np.ndarray | None = None
-        self.frames, self.reference = 0, None
+        self.frames = 0
+        self.reference: np.ndarray | None = None
         self.atoms = self.start.copy()
         last: dict[str, np.ndarray] = {}
         for _, last in files.read_blocks(self.folder):
-            self._count(last["positions_A"])
+            self._count(last)
         if last:
             self.step, self.seconds = int(last["step"]), float(last["seconds"])
             self.atoms.set_cell(last["state_cell"])
@@ -152,18 +158,20 @@ class Replica:
         files.write_block(
             self.folder, self.step, {**block, **{f"state_{k}": v for k, v in state.items()}, "seconds": self.seconds}
         )
-        self._count(block["positions_A"])
         self.pending = []
-        if self.reference is not None:
-            guards, masses = self.config.guards, self.masses[:, 0]
-            self.stop(framework_problem(guards, self.reference, self.atoms.positions, masses, self.framework))
+        now = self._count(block)
+        if self.reference is not None and self.framework.any():
+            cell = self.atoms.cell.array
+            places = self.reference @ cell, now @ cell
+            shift = framework_shift(*places, cell, self.masses[:, 0], self.kinds, self.framework)
+            self.stop(framework_problem(self.config.guards, shift))
 
     def stop(self, reason: str) -> None:
         """End the run for good when there is a reason."""
         if reason and not self.stopped:
             self.stopped = reason
             self.flush()
-            write_json_atomically(self.folder / files.STOPPED, {"reason": reason, "step": self.step})
+            write_json_atomically(self.folder / files.STOPPED, {"reason": reason, "step": self.step, "guards": self.limits})
 
     def _accept(self, result: Evaluation | str) -> bool:
         """Store forces, stress and energy; a step that cannot be evaluated ends the run with the engine's own words."""
@@ -173,12 +181,14 @@ class Replica:
         self.forces, self.stress, self.energy = result.forces_eV_per_A, result.stress_eV_per_A3, result.energy_eV
         return True
 
-    def _count(self, positions: np.ndarray) -> None:
-        """Note how many frames there are, and the framework's reference when it is among these (F, N, 3)."""
-        wanted = round(self.config.guards.framework_from_ps / self.config.frame_ps) - self.frames
-        if 0 <= wanted < len(positions):
-            self.reference = positions[wanted]
-        self.frames += len(positions)
+    def _count(self, block: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(N, 3) mean fractional positions of a block, the framework's reference from its time on; counts the frames."""
+        inverse = np.linalg.inv(block["cells_A"])
+        mean: np.ndarray = np.einsum("tni,tij->nj", block["positions_A"].astype(np.float64), inverse) / len(inverse)
+        self.frames += len(inverse)
+        if self.reference is None and self.frames > round(self.config.guards.framework_from_ps / self.config.frame_ps):
+            self.reference = mean
+        return mean
 
     def _random(self, step: int, rows: int) -> np.ndarray:
         """(rows, 3) standard normal numbers that depend on seed and step alone."""

@@ -186,7 +186,9 @@ def open_folder(folder: Path, key: str, meta: Mapping[str, Any]) -> None:
         write_json_atomically(folder / META, {"key": key, **meta})
 
 
-def read_stopped(folder: Path) -> str:
-    """Why the run in ``folder`` ended early; empty when it did not."""
+def read_stopped(folder: Path, guards: Mapping[str, Any] | None = None) -> str:
+    """Why the run in ``folder`` ended early; empty when it did not, or when the limits that stopped it were not ``guards``."""
     record = read_json(folder / STOPPED)
-    return str(record.get("reason", "")) if isinstance(record, dict) else ""
+    if not isinstance(record, dict) or (guards is not None and record.get("guards") != guards):
+        return ""
+    return str(record.get("reason", ""))

@@ -109,6 +109,7 @@ class MDGateStage(_DynamicsStage):
             "md_mobile": result.mobile,
             "md_msd_A2": result.msd_A2,
             "md_framework_msd_A2": result.framework_msd_A2,
+            "md_framework_shift": result.framework_shift,
             "md_hops": result.hops,
             "md_diffusivity_cm2_per_s": diffusivity.value,
             "md_diffusivity_sd": diffusivity.uncertainty,

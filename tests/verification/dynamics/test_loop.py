@@ -20,7 +20,7 @@ from sse_diffusion.verification.dynamics.guards import GuardConfig
 from sse_diffusion.verification.dynamics.loop import WALL_CAP, run_dynamics
 from sse_diffusion.verification.dynamics.trajectory import Trajectory
 
-FREE = GuardConfig(max_temperature_factor=99, min_distance_A=0, max_isolation_A=1e9, max_volume_factor=1e6, framework_msd_A2=1e9)
+FREE = GuardConfig(max_temperature_factor=99, min_distance_A=0, max_isolation_A=1e9, max_volume_factor=1e6, framework_shift=1e9)
 """No guard."""
 
 
@@ -193,7 +193,7 @@ def test_wall_cap_counts_all_sessions(crystal, toy, tmp_path):
     ("engine", "guards", "word"),
     [
         ({"k": -4.0}, {}, "temperature exploded"),
-        ({"k": 0.0}, {"framework_msd_A2": 0.5, "framework_from_ps": 0.02}, "framework"),
+        ({"k": 0.0}, {"framework_shift": 0.02, "framework_from_ps": 0.02}, "framework"),
         ({"k": 2.0}, {"min_distance_A": 2.9}, "of each other"),
         ({"k": 2.0}, {"max_isolation_A": 2.9}, "evaporated"),
         ({"k": float("nan")}, {}, "not finite"),
@@ -205,6 +205,17 @@ def test_guards(crystal, toy, tmp_path, engine, guards, word):
     assert word in one.stopped and len(one.positions_A) < 61
     again = toy(crystal, **engine)
     assert run_dynamics(crystal, again, config, tmp_path, "Li")[0].stopped == one.stopped and again.calls == 0
+
+
+def test_other_guards_let_a_stopped_run_go_on(crystal, toy, tmp_path):
+    config = DynamicsConfig(temperature_K=900, steps=300, frame_every=5, block_frames=4, guards=GuardConfig(min_distance_A=2.9))
+    stopped = run_dynamics(crystal, toy(crystal, k=2.0), config, tmp_path / "stopped")[0]
+    assert "of each other" in stopped.stopped
+    engine, free = toy(crystal, k=2.0), replace(config, guards=FREE)
+    gone_on = run_dynamics(crystal, engine, free, tmp_path / "stopped")[0]
+    whole = run_dynamics(crystal, toy(crystal, k=2.0), free, tmp_path / "whole")[0]
+    assert not gone_on.stopped and engine.calls < 301, "what was there is kept"
+    np.testing.assert_array_equal(gone_on.positions_A, whole.positions_A)
 
 
 def test_volume_guard(crystal, toy, tmp_path):
@@ -222,6 +233,8 @@ def test_mean_cell_takes_the_breathing_out(crystal, toy, tmp_path):
     one = run_dynamics(far, toy(far, k=2.0, bulk=0.2), config, tmp_path)[0]
     raw = np.ptp(one.positions_A.mean(axis=1), axis=0).max()
     assert raw > 1.0 and np.ptp(one.in_mean_cell().mean(axis=1), axis=0).max() < 0.1
+    fractional = one.positions_A[-1] @ np.linalg.inv(one.cells_A[-1])
+    np.testing.assert_allclose(one.in_mean_cell()[-1] @ np.linalg.inv(one.cells_A.mean(axis=0)), fractional, atol=1e-4)
 
 
 def test_exports_and_errors(crystal, toy, tmp_path):
@@ -236,3 +249,18 @@ def test_exports_and_errors(crystal, toy, tmp_path):
     for bad in ({"ensemble": "nvp"}, {"timestep_fs": 0}, {"seeds": (1, 1)}, {"friction_per_ps": 0}, {"cell_shape": "cubic"}):
         with pytest.raises(ConfigError):
             DynamicsConfig(**bad)
+
+
+def test_replicas_that_were_cut_at_different_steps_go_on_together(crystal, toy, tmp_path):
+    """The last frame comes after three steps, not five: a replica that is elsewhere must not be stored then."""
+    config = DynamicsConfig(temperature_K=300, steps=38, frame_every=5, block_frames=2, seeds=(0, 1))
+    whole = run_dynamics(crystal, toy(crystal, k=2.0), config, tmp_path)
+    for seed, left in ((0, 30), (1, 10)):
+        for block in (tmp_path / f"replica_{seed}").glob("block_*.npz"):
+            if int(block.stem[-4:]) > left:
+                block.unlink()
+    engine = toy(crystal, k=2.0)
+    again = run_dynamics(crystal, engine, config, tmp_path)
+    assert set(engine.batches) == {2} and len(engine.batches) == 38 - 10 + 1
+    for a, b in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(a.positions_A, b.positions_A)
