@@ -2,7 +2,8 @@
 
 Studies: likelihood (censored limits, noise per table, left-out groups; against a textbook process), barriers (bond-valence
 barriers as cheap labels), soft_labels (conductivities of our own dynamics; runs=FOLDER,FOLDER), hyperparameters (Bayesian
-optimisation against gradient restarts), curve (error against the share of training groups), speed. Tables: those of
+optimisation against gradient restarts), activation (activation energies against series at several temperatures), network (a graph
+network on top, conductivity_network.py), curve (error against the share of training groups), speed. Tables: those of
 `sse train experiment=predictor_conductivity`. Results: results/conductivity.json.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from conductivity_network import network
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -25,7 +27,7 @@ from sse_diffusion.core.atomic_files import read_json, write_json_atomically
 from sse_diffusion.core.compose import compose
 from sse_diffusion.core.task import prepare_task
 from sse_diffusion.data.grouped import connected_groups
-from sse_diffusion.predictors.conductivity.arrhenius import log10_sigma
+from sse_diffusion.predictors.conductivity.arrhenius import REFERENCE_K, inverse_temperature, log10_sigma
 from sse_diffusion.predictors.conductivity.censoring import negative_log_likelihood
 from sse_diffusion.predictors.conductivity.crossval import Fold, cross_validate, make_folds, scored
 from sse_diffusion.predictors.conductivity.gaussian_process import (
@@ -36,7 +38,7 @@ from sse_diffusion.predictors.conductivity.gaussian_process import (
     log_left_out_density,
 )
 from sse_diffusion.predictors.conductivity.inputs import Inputs, inputs_of
-from sse_diffusion.predictors.conductivity.model import observations_of
+from sse_diffusion.predictors.conductivity.model import SERIES_SPAN, ConductivityModel, observations_of
 from sse_diffusion.predictors.conductivity.scores import mean_difference, score
 from sse_diffusion.predictors.conductivity.soft_labels import read_soft_labels
 from sse_diffusion.predictors.conductivity.tables import ConductivityRow, read_conductivities
@@ -44,6 +46,7 @@ from sse_diffusion.predictors.conductivity.tables import ConductivityRow, read_c
 RESULTS = Path(__file__).parent / "results" / "conductivity.json"
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "conductivity_learning_curve.png"
 SHARES = (0.25, 0.5)
+PREFACTOR_SHARES = (0.0, 0.5, 1.0)
 Rows = Sequence[ConductivityRow]
 Array = NDArray[np.float64]
 
@@ -155,6 +158,65 @@ def hyperparameters(rows: Rows, inputs: Inputs, folds: Sequence[Fold], n_evaluat
     return {"n_evaluations": n_evaluations, **result}
 
 
+def activation(rows: Rows, inputs: Inputs, folds: Sequence[Fold]) -> dict[str, Any]:
+    """Out-of-fold activation energies of Liverpool's papers beside the slopes of its series, and errors of all rows, by seed and
+    by the share of the barrier of one prefactor (0: the process alone)."""
+    _, config = prepare_task(compose("experiment/predictor_conductivity"))
+    papers = make_folds(rows, "liverpool", "paper")
+    tested = np.concatenate([fold.test for fold in papers])
+    row_group = connected_groups([rows[i].doi for i in tested], [rows[i].key for i in tested])
+    series = _series(rows, tested)
+    slope, at_300K = (np.array(column) for column in zip(*(line for _, line in series), strict=True))
+    group = connected_groups([rows[m[0]].doi for m, _ in series])
+    result: dict[str, Any] = {
+        "series": len(series),
+        "papers": len(np.unique(group)),
+        "slope_mae_of_the_median_eV": round(float(np.abs(slope - np.median(slope)).mean()), 4),
+        "slope_per_decade_at_300K_eV": round(float(np.polyfit(at_300K, slope, 1)[0]), 4),
+        "slope_pearson_with_at_300K": round(float(np.corrcoef(at_300K, slope)[0, 1]), 3),
+    }
+    for seed in range(3):
+        choices = replace(config.model, gaussian_process=replace(config.model.gaussian_process, seed=seed))
+        told = {share: np.full((2, len(rows)), np.nan) for share in PREFACTOR_SHARES}
+        for fold in tqdm(papers, f"folds, seed {seed}"):
+            observed = observations_of([rows[i] for i in fold.train])
+            model = ConductivityModel.fit(inputs.take(fold.train), observed, choices)
+            for share, values in told.items():
+                stack = replace(model.stack, prefactor_share=share)
+                forecast = replace(model, stack=stack).predict(inputs.take(fold.test))
+                values[:, fold.test] = forecast.activation_eV, forecast.log10_sigma
+        truth = np.array([row.log10_sigma for row in rows])
+        slopes = {share: np.array([values[0, m].mean() for m, _ in series]) for share, values in told.items()}
+        errors = {share: np.abs(values[1] - truth)[tested] for share, values in told.items()}
+        result[f"seed{seed}"] = {
+            f"share{share:g}": {
+                "mae": round(float(errors[share].mean()), 4),
+                "slope_mae_eV": round(float(np.abs(slopes[share] - slope).mean()), 4),
+                "slope_pearson": round(float(np.corrcoef(slopes[share], slope)[0, 1]), 3),
+                "slope_mae_minus_share0": mean_difference(np.abs(slopes[share] - slope), np.abs(slopes[0.0] - slope), group),
+                "mae_minus_share0": mean_difference(errors[share], errors[0.0], row_group),
+            }
+            for share in PREFACTOR_SHARES
+        }
+    return result
+
+
+def _series(rows: Rows, chosen: NDArray[np.int64]) -> list[tuple[list[int], tuple[float, float]]]:
+    """Rows of one material in one paper at several temperatures; of their line E_a and log10(sigma T) at 300 K."""
+    members: dict[tuple[str | None, str], list[int]] = {}
+    for i in chosen.tolist():
+        if not rows[i].censored:
+            members.setdefault((rows[i].doi, rows[i].key), []).append(i)
+    found = []
+    for numbers in members.values():
+        t: Array = inverse_temperature(np.array([rows[i].temperature_K for i in numbers]))
+        if np.ptp(t) > SERIES_SPAN:
+            y = observations_of([rows[i] for i in numbers]).value
+            falling, level = np.polyfit(t - inverse_temperature(REFERENCE_K), y, 1)
+            found.append((numbers, (-float(falling), float(level))))
+    return [(numbers, line) for numbers, line in found if line[0] > 0]
+
+
 def curve(rows: Rows, inputs: Inputs, folds: Sequence[Fold]) -> dict[str, Any]:
     """Error of the whole model against the share of the training groups (papers and compositions) it sees."""
     _, config = prepare_task(compose("experiment/predictor_conductivity"))
@@ -193,7 +255,8 @@ def speed(rows: Rows, inputs: Inputs, folds: Sequence[Fold]) -> dict[str, Any]:
 
 
 STUDIES: dict[str, Callable[..., dict[str, Any]]] = {
-    function.__name__: function for function in (likelihood, barriers, soft_labels, hyperparameters, curve, speed)
+    function.__name__: function
+    for function in (likelihood, barriers, soft_labels, hyperparameters, activation, network, curve, speed)
 }
 
 
@@ -325,9 +388,10 @@ def main() -> None:
     folds = make_folds(rows, "obelix", "paper and composition", config.n_folds, config.seed)
     options = dict(a.split("=", 1) for a in sys.argv[1:] if "=" in a)
     for name in [a for a in sys.argv[1:] if "=" not in a] or STUDIES:
-        found = STUDIES[name](rows, inputs, folds, **(options if name == "soft_labels" else {}))
+        found = STUDIES[name](rows, inputs, folds, **(options if name in ("soft_labels", "network") else {}))
         print(name, found, flush=True)
-        write_json_atomically(RESULTS, {**(read_json(RESULTS) or {}), name: found})
+        known = read_json(RESULTS) or {}
+        write_json_atomically(RESULTS, {**known, name: {**known.get(name, {}), **found}})
 
 
 if __name__ == "__main__":

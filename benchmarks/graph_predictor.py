@@ -5,6 +5,8 @@
 On the val split of the structures table. perturbed: volume scaled by a factor drawn from 1 +- volume, coordinates moved by normal
 noise of noise_A per axis; the label is that of the relaxed crystal (the noise itself costs energy, which is part of the error).
 polymorphs: of the pairs of val crystals with one formula and labels at least 0.05 eV/atom apart, the share in the right order.
+disordered: crystals of which two chemically alike elements (electronegativities within 0.8) sit on sites that are equivalent when
+they count as one (tolerance 0.1 A) become solid solutions: these sites share both. The label is the ordered crystal's.
 derived: energy above the hull as max(0, predicted formation energy - hull), the hull from the two labels. Written to
 results/graph_predictor.json.
 """
@@ -13,18 +15,19 @@ from __future__ import annotations
 
 import sys
 import time
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from measure import one_core, options, write
 from numpy.typing import NDArray
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Element, Lattice, Structure
 
 from sse_diffusion.data.tables import find_table
 from sse_diffusion.predictors.composition_data import read_columns
 from sse_diffusion.predictors.graph.crystals import CELL
+from sse_diffusion.predictors.graph.graphs import find_orbits
 from sse_diffusion.predictors.graph.predictor import GraphPredictor
 from sse_diffusion.verification.metrics.rates import wilson
 
@@ -55,6 +58,40 @@ def perturbed(crystal: Structure, volume: float, noise_A: float, rng: np.random.
     lattice = Lattice(crystal.lattice.matrix * scale)
     points = crystal.frac_coords @ lattice.matrix + rng.normal(0.0, noise_A, (len(crystal), 3))
     return Structure(lattice, crystal.species, points, coords_are_cartesian=True)
+
+
+def solid_solution(crystal: Structure, alike: float = 0.8, symprec_A: float = 0.1) -> Structure | None:
+    """The crystal with two of its elements mixed on the sites that their exchange maps onto each other; ``None`` without such."""
+    numbers = np.array(crystal.atomic_numbers)
+    x = {z: Element.from_Z(z).X for z in set(numbers.tolist())}
+    for a, b in combinations(sorted(x), 2):
+        if not abs(x[a] - x[b]) < alike:
+            continue
+        orbit = find_orbits(np.where(numbers == b, a, numbers), crystal.frac_coords, crystal.lattice.matrix, symprec_A)
+        of_a = np.array([(numbers[orbit == o] == a).mean() for o in orbit])
+        mixed = np.isin(numbers, (a, b)) & (of_a > 0) & (of_a < 1)
+        if mixed.any():
+            both = (Element.from_Z(a), Element.from_Z(b))
+            content = [
+                dict(zip(both, (f, 1 - f), strict=True)) if m else site.species
+                for site, f, m in zip(crystal, of_a, mixed, strict=True)
+            ]
+            return Structure(crystal.lattice, content, crystal.frac_coords)
+    return None
+
+
+def disordered(predictor: GraphPredictor, crystals: list[Structure], labels: NDArray[np.float64]) -> dict[str, Any]:
+    """Scores of solid solutions, of the crystals they were made from, and of their compositions alone; same labels."""
+    found = [(crystal, mixed, y) for crystal, y in zip(crystals, labels, strict=True) if (mixed := solid_solution(crystal))]
+    ordered, mixed, y = ([*column] for column in zip(*found, strict=True))
+    told = {"mixed": answers(predictor, mixed), "ordered": answers(predictor, ordered)}
+    alone = np.array([q.value for q in predictor.predict([crystal.composition for crystal in ordered])])
+    shift = np.abs(told["mixed"]["value"] - told["ordered"]["value"]).mean()
+    return {
+        **{name: scores(values, np.array(y)) for name, values in told.items()},
+        "composition_mae_eV_per_atom": round(float(np.abs(alone - y).mean()), 4),
+        "mixed_from_ordered_eV_per_atom": round(float(shift), 4),
+    }
 
 
 def answers(predictor: GraphPredictor, crystals: list[Structure]) -> dict[str, NDArray[np.float64]]:
@@ -124,6 +161,7 @@ def main() -> None:
         "relaxed": scores(relaxed, formation),
         "perturbed": scores(moved, formation),
         "by_domain_percentile": by_domain(relaxed, formation),
+        "disordered": disordered(predictor, crystals, formation),
         "polymorphs": polymorph_order(relaxed["value"], formation, [c.reduced_formula for c in crystals]),
         "above_hull_mae_direct_eV_per_atom": round(float(np.abs([q.value for q in direct] - labels[:, HULL]).mean()), 4),
         "above_hull_mae_derived_eV_per_atom": round(float(np.abs(derived - labels[:, HULL]).mean()), 4),

@@ -32,6 +32,11 @@ def reduced_inverse_temperature(temperature_K: Array | float) -> Array:
     return inverse_temperature(temperature_K) - inverse_temperature(REFERENCE_K)
 
 
+def activation_of_prefactor(at_300K: Array, prefactor: float) -> Array:
+    """E_a in eV (n,) of materials whose lines log10(sigma T) over 1/T all begin at ``prefactor`` and pass ``at_300K`` (n,)."""
+    return (prefactor - at_300K) / inverse_temperature(REFERENCE_K)
+
+
 def activation_volume_A3(activation_eV: Array, bulk_modulus_GPa: Array) -> Array:
     """Keyes's relation dV = 4 kappa E_a (J. Chem. Phys. 29, 467 (1958)): an estimate to a factor of two, never negative.
 

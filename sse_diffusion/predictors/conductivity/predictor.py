@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -21,7 +22,7 @@ from sse_diffusion.predictors.conductivity.arrhenius import (
 )
 from sse_diffusion.predictors.conductivity.gaussian_process import ArrheniusGaussianProcess, Observations
 from sse_diffusion.predictors.conductivity.inputs import INPUT_NAMES, Array, Inputs, cumulative_fractions, inputs_of
-from sse_diffusion.predictors.conductivity.model import ConductivityModel, Forecast
+from sse_diffusion.predictors.conductivity.model import ConductivityModel, Forecast, Stack
 from sse_diffusion.predictors.conductivity.tables import ConductivityRow
 from sse_diffusion.predictors.conductivity.trees import Trees
 from sse_diffusion.predictors.descriptors.table import counts_by_number
@@ -119,8 +120,8 @@ class ConductivityPredictor:
             observed = Observations(*(tensors[f"observed.{name}"].numpy() for name in Observations.__dataclass_fields__))
             state = {name.removeprefix("process."): t for name, t in tensors.items() if name.startswith("process.")}
             process = ArrheniusGaussianProcess.from_state(state, inputs, observed)
-            stack = {name: float(record["stack"][name]) for name in ("share", "scale_68", "scale_95")}
-            model = ConductivityModel(process, Trees.from_tensors(tensors), **stack)
+            stack = Stack(**{"prefactor_share": 0.0, "prefactor": 0.0, **record["stack"]})  # which early checkpoints lack
+            model = ConductivityModel(process, Trees.from_tensors(tensors), stack)
             known = record["papers"], record["materials"], float(record["spread_95"])
             domain = DomainDistance.from_tensors(tensors)
         except (KeyError, TypeError, RuntimeError) as error:
@@ -133,10 +134,9 @@ class ConductivityPredictor:
         arrays |= {f"observed.{name}": value for name, value in vars(self.model.process.observations).items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
         tensors |= {f"process.{name}": value for name, value in self.model.process.state().items()}
-        stack = {name: getattr(self.model, name) for name in ("share", "scale_68", "scale_95")}
         record = {
             "inputs": list(INPUT_NAMES),
-            "stack": stack,
+            "stack": asdict(self.model.stack),
             "spread_95": self.spread_95,
             "papers": list(self.papers),
             "materials": list(self.materials),

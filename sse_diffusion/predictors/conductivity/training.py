@@ -94,7 +94,7 @@ def train_conductivity(config: ConductivityTrainConfig) -> dict[str, Any]:
             "protocol": PROTOCOL,
             "command": "sse train experiment=predictor_conductivity",
             "rows": dict(Counter(row.source for row in rows)),
-            "stack": {"share_of_trees": model.share, "scale_68": model.scale_68, "scale_95": model.scale_95},
+            "stack": asdict(model.stack),
             **scores,
             "weights_sha256": sha256_of_file(weights),
             "weights_bytes": weights.stat().st_size,

@@ -108,7 +108,7 @@ def trained_formulas(structures: Path, energies: Path, decomposition: Path) -> s
 def _graphs(table: pd.DataFrame, structures: Path, config: GraphConfig, cache_dir: Path | None, progress: bool) -> CrystalGraphs:
     from pymatgen.core import Lattice
 
-    key = hash_of_config({"table": sha256_of_file(structures), "version": 1, **asdict(config)})
+    key = hash_of_config({"table": sha256_of_file(structures), "version": 2, **asdict(config)})
     path = None if cache_dir is None else cache_dir / f"crystal_graphs_{key}.npz"
     if path is not None and path.is_file():
         return CrystalGraphs.read(path)

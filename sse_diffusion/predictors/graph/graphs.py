@@ -4,6 +4,9 @@ Atoms that the space group maps onto each other have the same surroundings, so a
 same features. One representative stands for each orbit: its neighbours within the cutoff are found among all atoms and point to
 the orbits that they belong to, and averages over the crystal weigh each node by its share of the atoms. In the training table
 6.6 nodes stand for 18.9 atoms. Supercells and centred cells give the same graph as the primitive cell.
+
+Partial occupancies are kept: a site that several species share is one node per species, and a neighbour's message counts by its
+occupancy, so the messages that an atom receives are their mean over random occupations of the sites around it.
 """
 
 from __future__ import annotations
@@ -26,10 +29,16 @@ from sse_diffusion.core.symmetry import is_searchable
 from sse_diffusion.predictors.features import MAX_Z
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    from pymatgen.core import Composition, Structure
 
 SAME_POINT_A = 1e-3
 """Neighbours closer than this are the atom itself."""
+
+SPLIT_SITE_A = 1.9
+"""Partially occupied sites closer than this, which together hold one atom at most, are never filled at once: no bond."""
+
+FILLED = 1.05
+"""One atom, and what refined occupancies of split sites may add up to beyond it."""
 
 MIN_VOLUME_A3_PER_ATOM = 0.5
 """Cells with less are broken: neighbours within the cutoff would fill the memory."""
@@ -55,6 +64,7 @@ class GraphBatch:
     Attributes:
         node_type: (n,) atomic numbers.
         weight: (n,) share of the crystal's atoms that the node stands for; sums to 1 over a crystal.
+        occupancy: (n,) of the node's site by the node's species, 1 in ordered crystals.
         batch: (n,) crystal of each node.
         edge_index: (2, e) centre and neighbour of each bond; sorted by centre.
         bond_vec: (e, 3) from the centre to the neighbour, Angstrom.
@@ -63,6 +73,7 @@ class GraphBatch:
 
     node_type: Int[Tensor, " n"]
     weight: Float[Tensor, " n"]
+    occupancy: Float[Tensor, " n"]
     batch: Int[Tensor, " n"]
     edge_index: Int[Tensor, "2 e"]
     bond_vec: Float[Tensor, "e 3"]
@@ -86,6 +97,7 @@ class CrystalGraphs:
     Attributes:
         species: (n,) atomic numbers.
         weight: (n,) share of the crystal's atoms.
+        occupancy: (n,) of the node's site by the node's species.
         centre, neighbour: (e,) nodes of each bond, counted within the crystal.
         vector: (e, 3) from centre to neighbour, Angstrom.
         nodes, bonds: (c,) of each crystal.
@@ -93,6 +105,7 @@ class CrystalGraphs:
 
     species: Int[np.ndarray, " n"]
     weight: Float[np.ndarray, " n"]
+    occupancy: Float[np.ndarray, " n"]
     centre: Int[np.ndarray, " e"]
     neighbour: Int[np.ndarray, " e"]
     vector: Float[np.ndarray, "e 3"]
@@ -115,7 +128,8 @@ class CrystalGraphs:
         rows = np.asarray(rows, dtype=np.int64)
         node, bond = _ranges(self._node_start[rows], self.nodes[rows]), _ranges(self._bond_start[rows], self.bonds[rows])
         ends, vectors = (self.centre[bond], self.neighbour[bond]), self.vector[bond]
-        return CrystalGraphs(self.species[node], self.weight[node], *ends, vectors, self.nodes[rows], self.bonds[rows])
+        of_nodes = (self.species[node], self.weight[node], self.occupancy[node])
+        return CrystalGraphs(*of_nodes, *ends, vectors, self.nodes[rows], self.bonds[rows])
 
     def batch(self, rows: Sequence[int] | Int[np.ndarray, " b"]) -> GraphBatch:
         """The crystals ``rows`` as tensors."""
@@ -128,6 +142,7 @@ class CrystalGraphs:
         return GraphBatch(
             torch.from_numpy(self.species[node_index].astype(np.int64)),
             torch.from_numpy(self.weight[node_index]),
+            torch.from_numpy(self.occupancy[node_index]),
             torch.from_numpy(np.repeat(np.arange(len(rows)), nodes)),
             torch.from_numpy(ends),
             torch.from_numpy(self.vector[bond_index]),
@@ -160,33 +175,46 @@ def crystal_graph(
     lattice: Float[np.ndarray, "3 3"],
     config: GraphConfig,
     symmetric: bool = True,
+    site: Int[np.ndarray, " n"] | None = None,
+    occupancy: Float[np.ndarray, " n"] | None = None,
 ) -> CrystalGraphs:
     """Graph of one crystal.
 
     Args:
         species: atomic numbers.
-        frac: fractional coordinates.
+        frac: fractional coordinates; species of one site repeat them.
         lattice: row vectors, Angstrom.
         config: cutoff and tolerance.
         symmetric: look for symmetry; otherwise every atom is a node.
+        site: that each atom is on, 0, 1, ... in order; by default every atom has its own.
+        occupancy: of the site by the atom; by default 1.
     """
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
-    found = _orbits(species, frac, lattice, config.symprec_A) if symmetric else np.arange(len(species))
-    _, first, orbit, size = np.unique(found, return_index=True, return_inverse=True, return_counts=True)
+    site = np.arange(len(species)) if site is None else site
+    occupancy = np.ones(len(species)) if occupancy is None else occupancy
+    orbit_of_site = np.arange(site[-1] + 1)
+    if symmetric:
+        positions = frac[np.unique(site, return_index=True)[1]]
+        orbit_of_site = find_orbits(_contents(species, site, occupancy), positions, lattice, config.symprec_A)
+    key = orbit_of_site[site] * (MAX_Z + 1) + species
+    _, first, orbit, size = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
     lattice = np.ascontiguousarray(lattice, dtype=np.float64)
     points = np.ascontiguousarray(frac @ lattice)
     periodic = np.ones(3, dtype=np.int64)
     centre, atom, image, distance = find_points_in_spheres(
         points, points[first].copy(), r=float(config.cutoff_A), pbc=periodic, lattice=lattice, tol=1e-8
     )
-    kept = np.flatnonzero(distance > SAME_POINT_A)
+    filled = np.bincount(site, occupancy)[site]
+    split = (distance < SPLIT_SITE_A) & (filled[first[centre]] + filled[atom] <= FILLED)
+    kept = np.flatnonzero((distance > SAME_POINT_A) & ~split)
     kept = kept[np.lexsort((distance[kept], centre[kept]))]
     centre, atom, image = centre[kept], atom[kept], image[kept]
     vector = (frac[atom] + image - frac[first[centre]]) @ lattice
     return CrystalGraphs(
         np.asarray(species)[first].astype(np.int16),
-        (size / len(species)).astype(np.float32),
+        (size * occupancy[first] / occupancy.sum()).astype(np.float32),
+        occupancy[first].astype(np.float32),
         centre.astype(np.int16),
         orbit[atom].astype(np.int16),
         vector.astype(np.float32),
@@ -196,29 +224,46 @@ def crystal_graph(
 
 
 def structure_graph(structure: Structure, config: GraphConfig) -> CrystalGraphs:
-    """Graph of an ordered structure.
+    """Graph of a structure, with its partial occupancies.
 
     Raises:
-        DataError: partial occupancy, no atoms, a species that is no element, or a cell without volume.
+        DataError: no atoms, a species that is no element, or a cell without volume.
     """
     if not len(structure):
         raise DataError("the structure has no atoms", "give a crystal")
-    if not structure.is_ordered:
-        site = next(site for site in structure if not site.is_ordered)
-        hint = "order it, or use a predictor that reads the composition"
-        raise DataError(f"sites are partially occupied (first: {site.species_string})", hint)
-    species = np.array([int(getattr(site.specie, "Z", 0)) for site in structure], dtype=np.int64)
+    amounts = [_amounts(place.species) for place in structure]
+    species, occupancy = (np.array(column) for column in zip(*(pair for found in amounts for pair in found.items()), strict=True))
+    site = np.repeat(np.arange(len(amounts)), [len(found) for found in amounts])
     lattice, frac = np.asarray(structure.lattice.matrix), np.asarray(structure.frac_coords)
     strange = (species < 1) | (species > MAX_Z)
     if strange.any():
-        raise DataError(f"{structure[int(strange.argmax())].species_string} is not an element", "replace dummy species")
+        raise DataError(f"{structure[int(site[strange][0])].species_string} is not an element", "replace dummy species")
     finite = np.isfinite(frac).all() and np.isfinite(lattice).all()
-    if not finite or structure.volume < MIN_VOLUME_A3_PER_ATOM * len(species):
+    if not finite or structure.volume < MIN_VOLUME_A3_PER_ATOM * occupancy.sum():
         raise DataError("the cell has no volume or a coordinate is no number", "check the structure file")
-    return crystal_graph(species, frac, lattice, config, symmetric=is_searchable(structure, config.symprec_A))
+    symmetric = is_searchable(structure, config.symprec_A)
+    return crystal_graph(species, frac[site], lattice, config, symmetric, site, occupancy)
 
 
-def _orbits(
+def _amounts(content: Composition) -> dict[int, float]:
+    """Occupancy of a site by atomic number; 0 for what is no element."""
+    amounts: dict[int, float] = {}
+    for species, amount in content.items():
+        z = int(getattr(species, "Z", 0))
+        amounts[z] = amounts.get(z, 0.0) + float(amount)
+    return amounts
+
+
+def _contents(
+    species: Int[np.ndarray, " n"], site: Int[np.ndarray, " n"], occupancy: Float[np.ndarray, " n"]
+) -> Int[np.ndarray, " s"]:
+    """A number per site: the same where the same species share it in the same way."""
+    content = np.zeros((site[-1] + 1, MAX_Z + 1))
+    content[site, species] = occupancy
+    return np.unique(content.round(3), axis=0, return_inverse=True)[1].ravel()
+
+
+def find_orbits(
     species: Int[np.ndarray, " n"], frac: Float[np.ndarray, "n 3"], lattice: Float[np.ndarray, "3 3"], symprec: float
 ) -> Int[np.ndarray, " n"]:
     """Orbit of each atom; every atom is its own where the search fails."""
@@ -245,6 +290,6 @@ def _ranges(start: Int[np.ndarray, " b"], length: Int[np.ndarray, " b"]) -> Int[
 
 
 _EMPTY = CrystalGraphs(
-    np.zeros(0, np.int16), np.zeros(0, np.float32), np.zeros(0, np.int16), np.zeros(0, np.int16), np.zeros((0, 3), np.float32),
-    np.zeros(0, np.int32), np.zeros(0, np.int32),
+    np.zeros(0, np.int16), np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int16), np.zeros(0, np.int16),
+    np.zeros((0, 3), np.float32), np.zeros(0, np.int32), np.zeros(0, np.int32),
 )  # fmt: skip

@@ -40,9 +40,10 @@ class CrystalNetwork(nn.Module):
     With nodes h_i, bonds b_ij = f_c(r) bessel(r) and the gated perceptron phi (value x gate) of Deng et al., Nat. Mach. Intell.
     5, 1031 (2023), without bond and angle updates,
 
-        h_i <- h_i + W sum_j (V b_ij) * phi(LN h_j, U b_ij, LN h_i)
+        h_i <- h_i + W sum_j o_j (V b_ij) * phi(LN h_j, U b_ij, LN h_i)
 
-    The crystal is the mean of its atoms, h = sum_i w_i h_i; the head gives mu and log b of a Laplace distribution per target.
+    with the occupancy o_j of the neighbour (1 in ordered crystals). The crystal is the mean of its atoms, h = sum_i w_i h_i; the
+    head gives mu and log b of a Laplace distribution per target.
 
     Args:
         config: shape.
@@ -76,7 +77,8 @@ class CrystalNetwork(nn.Module):
 
         length = graphs.bond_vec.norm(dim=1)
         basis = self.basis(length) * polynomial_cutoff(length, self.cutoff_A, self.config.cutoff_exponent)[:, None]
-        bond, weight = self.bond_embedding(basis), self.bond_weight(basis)
+        bond = self.bond_embedding(basis)
+        weight = self.bond_weight(basis) * graphs.occupancy.index_select(0, graphs.edge_index[1])[:, None]
         nodes = self.free_embedding(graphs.node_type) + self.property_embedding(self.elements)[graphs.node_type]
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             nodes = nodes + self.dropout(convolve(convolution, norm(nodes), bond, weight, graphs.edge_index))

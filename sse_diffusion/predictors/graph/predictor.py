@@ -79,10 +79,10 @@ class Prediction:
 
 
 class GraphPredictor:
-    """Predicts ``targets`` of ordered crystals; :meth:`predict` answers one of them.
+    """Predicts ``targets`` of crystals; :meth:`predict` answers one of them.
 
-    A crystal with partial occupancies, or a bare composition, is answered from the composition alone, with status
-    ``unconverged`` and the reason.
+    Partial occupancies are kept as they are, but labels were of ordered crystals: such an answer has status ``unconverged`` and
+    the reason. So has a bare composition's, which the composition reference gives alone.
 
     Args:
         networks: the graph networks, standardised output.
@@ -195,15 +195,16 @@ class GraphPredictor:
         graphs = [self._graph(structure) for structure in structures]
         compositions = [_composition(structure) for structure in structures]
         whole = [i for i, graph in enumerate(graphs) if isinstance(graph, CrystalGraphs)]
-        mixed = [i for i, s in enumerate(structures) if compositions[i] and not (_is_structure(s) and s.is_ordered)]
+        bare = [i for i, given in enumerate(structures) if compositions[i] and not _is_structure(given)]
         answers: dict[int, Quantity] = {}
-        for rows, suffix in ((whole, ""), (mixed, BY_COMPOSITION)):
+        for rows, suffix in ((whole, ""), (bare, BY_COMPOSITION)):
             joined = None if suffix else CrystalGraphs.join(graph for graph in graphs if isinstance(graph, CrystalGraphs))
             predicted = self.distributions([compositions[i] for i in rows], joined)
             for k, i in enumerate(rows):
-                why = f"{graphs[i]}: answered from the composition" if suffix else ""
+                why = f"{graphs[i]}: answered from the composition" if suffix else _disorder(structures[i])
                 mean, deviation = predicted.mean[k, self.column], predicted.deviation[k, self.column]
-                answers[i] = self._quantity(compositions[i], float(mean), float(deviation), float(predicted.percentile[k]), why)
+                percentile = float(predicted.percentile[k])
+                answers[i] = self._quantity(compositions[i], float(mean), float(deviation), percentile, why, suffix)
         return [answers.get(i) or Quantity.failed(str(graphs[i]), self.unit) for i in range(len(graphs))]
 
     def embed(self, structures: Sequence[Structure]) -> Float[np.ndarray, "n d"]:
@@ -257,11 +258,13 @@ class GraphPredictor:
         except DataError as error:
             return error.message
 
-    def _quantity(self, composition: Mapping[int, float], mean: float, deviation: float, percentile: float, why: str) -> Quantity:
-        """The calibrated answer; ``why`` says that (and why) the composition alone was used."""
+    def _quantity(
+        self, composition: Mapping[int, float], mean: float, deviation: float, percentile: float, why: str, suffix: str
+    ) -> Quantity:
+        """The calibrated answer; ``why`` says why it should not be relied on, ``suffix`` which calibration holds."""
         target, rules = self.targets[self.column], self.calibration
         far = self.domain is not None and percentile > self.domain.limit
-        key = target.name + (BY_COMPOSITION if why else "")
+        key = target.name + suffix
         half_68, half_95 = rules.scale_68.get(key, 1.0) * deviation, rules.scale_95.get(key, 2.0) * deviation
         strange = self._rare_elements(composition)
         if strange or percentile >= 100.0:  # the predicted spread cannot be trusted: add that of all crystals
@@ -297,6 +300,14 @@ def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.T
 
 def _is_structure(given: Structure | Composition) -> TypeGuard[Structure]:
     return hasattr(given, "lattice")
+
+
+def _disorder(structure: Structure | Composition) -> str:
+    """That a structure is disordered; empty when it is not."""
+    if not _is_structure(structure) or structure.is_ordered:
+        return ""
+    first = next(site.species_string for site in structure if not site.is_ordered)
+    return f"sites are partially occupied (first: {first}): the mean over random occupations, trained on ordered crystals"
 
 
 def _composition(structure: Structure | Composition) -> dict[int, float]:

@@ -6,12 +6,23 @@ import numpy as np
 import pytest
 
 from sse_diffusion.core.errors import ConfigError, DataError
-from sse_diffusion.predictors.conductivity.arrhenius import activation_volume_A3, inverse_temperature, log10_sigma
+from sse_diffusion.predictors.conductivity.arrhenius import (
+    activation_of_prefactor,
+    activation_volume_A3,
+    inverse_temperature,
+    log10_sigma,
+)
 from sse_diffusion.predictors.conductivity.censoring import below, censored_sites, negative_log_likelihood
 from sse_diffusion.predictors.conductivity.crossval import make_folds
 from sse_diffusion.predictors.conductivity.gaussian_process import ArrheniusGaussianProcess
 from sse_diffusion.predictors.conductivity.inputs import inputs_of
-from sse_diffusion.predictors.conductivity.model import observations_of
+from sse_diffusion.predictors.conductivity.model import (
+    MIN_SERIES,
+    TYPICAL_PREFACTOR,
+    Stack,
+    common_prefactor,
+    observations_of,
+)
 from sse_diffusion.predictors.conductivity.predictor import ConductivityPredictor
 from sse_diffusion.predictors.conductivity.scores import METRICS, Scored, score
 from sse_diffusion.predictors.conductivity.tables import ConductivityRow
@@ -54,6 +65,42 @@ def test_law_is_learnt(predictor: ConductivityPredictor, rows: list[Conductivity
     assert error.mean() < 0.3
     assert all(0.1 <= q.provenance["activation_eV"] <= 1.5 for q in told)
     assert all(q.provenance["in_training"] for q in told)
+
+
+def test_one_prefactor_is_where_all_lines_begin() -> None:
+    at_300K = np.array([-10.0, 0.5])
+    activation = activation_of_prefactor(at_300K, 4.3)
+    assert activation == pytest.approx([0.8512, 0.2262], abs=1e-3)
+    endless = np.full(2, 1e9)
+    assert log10_sigma(at_300K, activation, endless) + np.log10(endless) == pytest.approx([4.3, 4.3], abs=1e-4)
+
+
+def test_the_prefactor_is_read_from_series_within_a_paper() -> None:
+    """Materials with different barriers and one prefactor; a paper that measured its bad conductors hot says nothing of it."""
+    from pymatgen.core import Composition
+
+    def row(i: int, activation: float, temperature: float, doi: str) -> ConductivityRow:
+        value = log10_sigma(np.array(3.7) - activation * inverse_temperature(300.0), np.array(activation), np.array(temperature))
+        return ConductivityRow(
+            "", Composition({"Li": 1 + i, "O": 1}), None, temperature_K=temperature, log10_sigma=float(value), doi=doi
+        )
+
+    lines = [row(i, 0.2 + 0.03 * i, t, f"10.1/{i // 2}") for i in range(MIN_SERIES) for t in (300.0, 350.0, 400.0)]
+    alone = [row(50 + i, 0.2 + 0.1 * i, 300.0 + 60 * i, "10.1/x") for i in range(9)]
+    temperature = np.array([r.temperature_K for r in lines + alone])
+    assert common_prefactor(temperature, observations_of(lines + alone)) == pytest.approx(3.7)
+    assert common_prefactor(temperature[:-12], observations_of(lines[:-3])) == TYPICAL_PREFACTOR
+
+
+def test_insulators_get_the_higher_barriers() -> None:
+    told = np.full(2, 0.25)
+    arguments = np.array([-10.0, 0.0]), np.array([-10.0, 0.0]), told, np.ones(2), np.full(2, 300.0)
+    half = Stack(share=0.5, prefactor_share=0.5, prefactor=4.3).forecast(*arguments).activation_eV
+    assert half == pytest.approx((told + activation_of_prefactor(arguments[0], 4.3)) / 2)
+    assert half[0] > half[1] + 0.25
+    none = Stack(share=0.5, prefactor_share=0.0, prefactor=4.3).forecast(*arguments)
+    assert none.activation_eV == pytest.approx(told)
+    assert none.log10_sigma == pytest.approx(arguments[0] - np.log10(300.0))
 
 
 def test_left_out_is_what_a_refit_predicts(predictor: ConductivityPredictor, rows: list[ConductivityRow]) -> None:

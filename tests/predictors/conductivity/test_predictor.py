@@ -74,6 +74,22 @@ def test_many_compositions_per_second(predictor: ConductivityPredictor) -> None:
     assert np.isfinite([answer.value for answer in answers]).all()
 
 
+def test_checkpoints_from_before_the_common_prefactor_load(checkpoint: Path, tmp_path: Path, rows: list[ConductivityRow]) -> None:
+    import json
+    import shutil
+
+    old = tmp_path / "old"
+    shutil.copytree(checkpoint, old)
+    config = json.loads((old / "config.json").read_text())
+    kept = {name: config["stack"][name] for name in ("share", "scale_68", "scale_95")}
+    (old / "config.json").write_text(json.dumps({**config, "stack": kept}))
+    now, then = ConductivityPredictor.load(checkpoint), ConductivityPredictor.load(old)
+    cold = [row for row in rows if row.temperature_K == 300.0][:5]
+    assert [q.value for q in then.quantities(cold)] == pytest.approx([q.value for q in now.quantities(cold)], abs=1e-3)
+    activation = np.array([[q.provenance["activation_eV"] for q in p.quantities(cold)] for p in (now, then)])
+    assert np.abs(activation[0] - activation[1]).max() > 1e-3
+
+
 def test_damaged_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     import json
     import shutil

@@ -53,6 +53,42 @@ def test_supercells_and_centred_cells_give_the_same_graph() -> None:
         assert graph.bonds == reference.bonds
 
 
+def test_species_that_share_a_site_are_nodes_with_their_occupancies() -> None:
+    crystal = rock_salt("Na", "Cl", 5.6)
+    mixed = Structure(crystal.lattice, [{"Na": 0.5, "Li": 0.3}, "Cl"], crystal.frac_coords)
+    graph = structure_graph(mixed, GraphConfig())
+    occupancy = dict(zip(graph.species.tolist(), graph.occupancy.tolist(), strict=True))
+    assert occupancy == pytest.approx({3: 0.3, 11: 0.5, 17: 1.0})
+    share = dict(zip(graph.species.tolist(), graph.weight.tolist(), strict=True))
+    assert share == pytest.approx({3: 0.3 / 1.8, 11: 0.5 / 1.8, 17: 1.0 / 1.8})
+    ordered = structure_graph(crystal, GraphConfig())
+    assert (ordered.occupancy == 1.0).all()
+
+    def bonds(found: CrystalGraphs, neighbour: int) -> int:
+        return int(((found.species[found.centre] == 17) & (found.species[found.neighbour] == neighbour)).sum())
+
+    assert bonds(graph, 3) == bonds(graph, 11) == bonds(ordered, 11)
+    assert bonds(graph, 17) == bonds(ordered, 17)
+
+
+def test_split_sites_are_not_bonded() -> None:
+    """Two places of one ion, 0.8 A apart: a bond between them only where both can be filled."""
+
+    def shortest(occupancy: float) -> float:
+        sites = [{"Li": occupancy}, {"Li": occupancy}, "O"]
+        crystal = Structure(Lattice.cubic(5.0), sites, [[0, 0, 0], [0.16, 0, 0], [0.5, 0.5, 0.5]])
+        return float(np.linalg.norm(structure_graph(crystal, GraphConfig()).vector, axis=1).min())
+
+    assert shortest(1.0) == pytest.approx(0.8, abs=1e-3)
+    assert shortest(0.5) > 3.0
+
+
+def test_oxidation_states_of_one_element_are_one_node() -> None:
+    crystal = rock_salt("Fe", "O", 4.3)
+    mixed = Structure(crystal.lattice, [{"Fe2+": 0.4, "Fe3+": 0.6}, "O2-"], crystal.frac_coords)
+    assert structure_graph(mixed, GraphConfig()).occupancy.tolist() == pytest.approx([1.0, 1.0])
+
+
 def test_batches_point_to_their_own_crystals() -> None:
     graphs = CrystalGraphs.join(structure_graph(s, GraphConfig()) for s in (rock_salt("Li", "F"), perovskite()))
     batch = graphs.batch([1, 0, 1])
@@ -73,9 +109,6 @@ def test_graphs_survive_a_file(tmp_path: Path) -> None:
 
 
 def test_what_has_no_graph_says_why() -> None:
-    disordered = Structure(Lattice.cubic(4.0), [{"Li": 0.5, "Na": 0.5}], [[0, 0, 0]])
-    with pytest.raises(DataError, match="partially occupied"):
-        structure_graph(disordered, GraphConfig())
     with pytest.raises(DataError, match="not an element"):
         structure_graph(Structure(Lattice.cubic(4.0), [DummySpecies("X")], [[0, 0, 0]]), GraphConfig())
     with pytest.raises(DataError, match="no volume"):

@@ -73,6 +73,46 @@ def test_orbits_give_what_all_atoms_give(network: CrystalNetwork) -> None:
     assert output(network, crystal) == pytest.approx(slow, abs=1e-5)
 
 
+def test_partial_occupancies_lie_between_full_and_empty(network: CrystalNetwork) -> None:
+    """A nearly full site is a full one, a nearly empty one is not there, and half of each is something else."""
+    crystal = general_crystal()
+
+    def filled(occupancy: float) -> np.ndarray:
+        content = [{"Li": occupancy}, *[site.specie for site in crystal][1:]]
+        return output(network, Structure(crystal.lattice, content, crystal.frac_coords))
+
+    whole, without = output(network, crystal), output(network, Structure.from_sites(crystal[1:]))
+    assert filled(1.0 - 1e-6) == pytest.approx(whole, abs=1e-4)
+    assert filled(1e-6) == pytest.approx(without, abs=1e-4)
+    assert np.abs(filled(0.5) - whole).max() > 1e-4
+    assert np.abs(filled(0.5) - without).max() > 1e-4
+
+
+def test_messages_are_the_mean_over_occupations(network: CrystalNetwork) -> None:
+    """What a cation receives from anion sites shared by two species: the mean of what it receives from either."""
+    crystal = rock_salt("Na", "Cl", 5.6)
+
+    def received(anions: dict[str, float]) -> np.ndarray:
+        graphs = structure_graph(Structure(crystal.lattice, ["Na", anions], crystal.frac_coords), GraphConfig()).batch([0])
+        told: list[torch.Tensor] = []
+        out = network.convolutions[0].node_out_func.register_forward_pre_hook(lambda _, given: told.append(given[0]))
+        with torch.no_grad():
+            network(graphs)
+        out.remove()
+        return told[0][graphs.node_type == 11].numpy()
+
+    both = received({"Cl": 0.25, "Br": 0.75})
+    assert both == pytest.approx(0.25 * received({"Cl": 1.0}) + 0.75 * received({"Br": 1.0}), abs=1e-5)
+
+
+def test_supercells_of_disordered_crystals_are_the_same(network: CrystalNetwork) -> None:
+    crystal = rock_salt("Na", "Cl", 5.6)
+    mixed = Structure(crystal.lattice, [{"Na": 0.6, "Li": 0.2}, "Cl"], crystal.frac_coords)
+    double = mixed.copy()
+    double.make_supercell([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
+    assert output(network, double) == pytest.approx(output(network, mixed), abs=1e-5)
+
+
 def _all_atoms(crystal: Structure) -> CrystalGraphs:
     """One node per atom: no two atoms count as equivalent at a tolerance of zero displacement after a tiny, unequal shift."""
     rng = np.random.default_rng(0)
