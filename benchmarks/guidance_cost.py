@@ -67,7 +67,7 @@ def model_with_head(checkpoint: str) -> tuple[CrystalModel, str]:
 def counted(model: CrystalModel) -> Iterator[dict[str, int]]:
     """Crystals given to the network, by stage."""
     rows = {"discrete": 0, "continuous": 0, "backward": 0}
-    discrete, continuous = model.denoiser.discrete, model.denoiser.continuous
+    discrete, continuous, crystal = model.denoiser.discrete, model.denoiser.continuous, model.denoiser.crystal
 
     def count_discrete(batch: Any) -> Any:
         rows["discrete"] += len(batch)
@@ -75,14 +75,20 @@ def counted(model: CrystalModel) -> Iterator[dict[str, int]]:
 
     def count_continuous(batch: Any, *rest: Any) -> Any:
         rows["continuous"] += len(batch)
-        rows["backward"] += len(batch) if batch.free.requires_grad else 0
         return continuous(batch, *rest)
 
-    model.denoiser.__dict__.update(discrete=count_discrete, continuous=count_continuous)
+    def count_crystal(batch: Any, *rest: Any) -> Any:  # what property heads read
+        rows["continuous" if rest else "discrete"] += len(batch)
+        rows["backward"] += len(batch) if batch.free.requires_grad else 0
+        return crystal(batch, *rest)
+
+    counters = {"discrete": count_discrete, "continuous": count_continuous, "crystal": count_crystal}
+    model.denoiser.__dict__.update(counters)
     try:
         yield rows
     finally:
-        del model.denoiser.__dict__["discrete"], model.denoiser.__dict__["continuous"]
+        for name in counters:
+            del model.denoiser.__dict__[name]
 
 
 def cost(model: CrystalModel, request: Request, config: SamplerConfig, n: int) -> dict[str, float]:

@@ -22,35 +22,14 @@ from measure import options, training_setup, write
 from torch import Tensor
 from tqdm import tqdm
 
-from sse_diffusion.core.orbit_batch import OrbitBatch
-from sse_diffusion.core.rng import normal, uniform
-from sse_diffusion.diffusion.corruption.discrete import MaskingConfig, mask_fields
-from sse_diffusion.diffusion.denoiser import Properties
-from sse_diffusion.diffusion.model import CrystalModel, load_model
+from sse_diffusion.diffusion.guides.property_guide import judged
+from sse_diffusion.diffusion.model import load_model
+from sse_diffusion.diffusion.noise_levels import LEVELS, at_level
 from sse_diffusion.diffusion.objective import property_labels
 from sse_diffusion.thermo.conditions import ConditionSpec
 
-TIMES = {"discrete": (0.0, 0.1, 0.3, 0.6, 0.9, 1.0), "continuous": (0.02, 0.1, 0.3, 0.6, 0.9)}
 ONE_SIGMA = 0.9945
 """Half-width of a Gaussian's central 68 %, in standard deviations."""
-
-
-def noisy(model: CrystalModel, batch: OrbitBatch, stage: str, time: float, seed: int) -> Properties:
-    """What the head says of a batch at one time."""
-    b, m = batch.species.shape
-    index, t = torch.arange(b), torch.full((b,), time)
-    if stage == "discrete":
-        if time == 0.0:
-            return model.denoiser.discrete(batch).properties
-        known = MaskingConfig(group_probability=0.0)
-        masked = mask_fields(batch, known, t, torch.ones(b), uniform(seed, index, 1, (m, 2)))
-        return model.denoiser.discrete(masked.batch).properties
-    atoms = model.atoms(batch)
-    x = model.cell_noise.standardise(batch.cell, batch.group, atoms)
-    x, _ = model.cell_noise.corrupt(x, t, normal(seed, index, 2, (6,)), batch.group)
-    free, _ = model.coordinate_noise.corrupt(batch.free, t, normal(seed, index, 3, (m, 3)), model.is_free(batch))
-    moved = batch.with_(free=free, cell=model.cell_noise.restore(x, batch.group, atoms))
-    return model.denoiser.continuous(moved, x, t, t).properties
 
 
 def score(spec: ConditionSpec, label: Tensor, mean: Tensor, std: Tensor) -> dict[str, Any]:
@@ -83,10 +62,10 @@ def main() -> None:
         label = property_labels(model, batch)
         state = {k: batch.conditions[k] for k, spec in model.specs.items() if spec.of_state_point}
         batch = replace(batch, conditions={**model.null_conditions(len(batch)), **state})
-        for stage, times in TIMES.items():
+        for stage, times in LEVELS.items():
             for time in times:
-                judged = noisy(model, batch, stage, time, given["seed"])
-                found.setdefault((stage, time), []).append((label, judged.mean, judged.log_std.exp()))
+                said = judged(model, at_level(model, batch, stage, time, given["seed"]), ())
+                found.setdefault((stage, time), []).append((label, said.mean, said.log_std.exp()))
     scores: dict[str, Any] = {}
     for (stage, time), parts in found.items():
         label, mean, std = (torch.cat(column) for column in zip(*parts, strict=True))

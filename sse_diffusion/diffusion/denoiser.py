@@ -179,7 +179,7 @@ class OrbitTransformer(nn.Module):
         wyckoff = wyckoff.masked_fill((letters == MASKED_WYCKOFF)[:, None, :], -torch.inf)
         species = self.species_out(tokens).float()
         species[..., 0] = -torch.inf
-        return DiscreteLogits(group, wyckoff, species, self._properties(crystal))
+        return DiscreteLogits(group, wyckoff, species, self.properties(crystal))
 
     def continuous(
         self, batch: OrbitBatch, x_cell: Float[Tensor, "b 6"], t: Float[Tensor, " b"], t_cell: Float[Tensor, " b"]
@@ -192,8 +192,7 @@ class OrbitTransformer(nn.Module):
             t, t_cell: times of the coordinates and of the cell, in [0, 1].
         """
         geometry = self.geometry(batch)
-        metric = torch.linalg.matrix_exp(2.0 * self._shape(batch.cell))
-        pair = self._pair_features(geometry, metric)
+        pair = self._pair_features(geometry, batch.cell)
         h = self._trunk(batch, _Seen(pair, x_cell), (t, t_cell), stage=1)
         tokens, crystal = h[:, 1:], h[:, 0]
         hidden = self.force_pair(pair) + self.force_query(tokens)[:, :, None] + self.force_key(tokens)[:, None, :]
@@ -206,9 +205,27 @@ class OrbitTransformer(nn.Module):
         share = multiplicity / multiplicity.sum(-1, keepdim=True)
         strain = torch.einsum("bm,bmnk,bmnkc->bc", share, to_strain, geometry.strain)
         cell = (self.cell_out(crystal).float() + strain) * self.cell_is_free[batch.group]
-        return ContinuousOutput(free, cell, self._properties(crystal))
+        return ContinuousOutput(free, cell, self.properties(crystal))
 
-    def _properties(self, crystal: Float[Tensor, "b d"]) -> Properties:
+    def crystal(
+        self,
+        batch: OrbitBatch,
+        x_cell: Float[Tensor, "b 6"] | None = None,
+        t: Float[Tensor, " b"] | None = None,
+        t_cell: Float[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "b d"]:
+        """The crystal token, which property heads read, without the other outputs.
+
+        Arguments as in :meth:`continuous`; with the batch alone, as in :meth:`discrete`.
+        """
+        if x_cell is None or t is None or t_cell is None:
+            zero = torch.zeros(len(batch), device=batch.device)
+            return self._trunk(batch, None, (zero, zero), stage=0)[:, 0]
+        pair = self._pair_features(self.geometry(batch), batch.cell)
+        return self._trunk(batch, _Seen(pair, x_cell), (t, t_cell), stage=1)[:, 0]
+
+    def properties(self, crystal: Float[Tensor, "b d"]) -> Properties:
+        """What the property head says of crystal tokens."""
         if self.property_out is None:
             return Properties(*crystal.new_zeros(2, len(crystal), 0).float())
         mean, log_std = self.property_out(crystal).float().chunk(2, dim=-1)
@@ -222,8 +239,9 @@ class OrbitTransformer(nn.Module):
         known = batch.wyckoff.clamp_max(MASKED_WYCKOFF - 1)
         return self.geometry.multiplicity[known].float() * batch.mask
 
-    def _pair_features(self, geometry: PairGeometry, metric: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b m m p"]:
+    def _pair_features(self, geometry: PairGeometry, cell: Float[Tensor, "b 6"]) -> Float[Tensor, "b m m p"]:
         """Invariants of the neighbour sums: log counts and lengths of the neighbour vectors."""
+        metric = torch.linalg.matrix_exp(2.0 * self._shape(cell))
         squared = torch.einsum("bijkx,bxy,bijky->bijk", geometry.vector, metric, geometry.vector)
         length = squared.clamp_min(0).add(1e-8).sqrt()
         return self.pair_in(torch.cat([geometry.count.log1p(), length.log1p()], dim=-1))

@@ -353,5 +353,7 @@ def _prefix(sha256: str, request: Request, config: SamplerConfig, seed: int, gui
         settings["gradient"] = [config.gradient_strength, config.gradient_clip]
     if judges := judges_of(request.conditions):
         settings["judges"] = judges
+        if "head" in config.conductivity_judges or config.gradient_strength:
+            settings["conductivity"] = [*config.conductivity_judges, config.conductivity_head]
     text = json.dumps([sha256, request.to_dict(), settings, seed], sort_keys=True)
     return "c" + hashlib.sha256(text.encode()).hexdigest()[:7]

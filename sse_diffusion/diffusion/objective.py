@@ -13,7 +13,7 @@ from sse_diffusion.core.orbit_batch import OrbitBatch
 from sse_diffusion.core.rng import normal, uniform
 from sse_diffusion.core.wyckoff import wyckoff_table
 from sse_diffusion.diffusion.condition_tensors import COMPOSITION, drop_conditions, widen_intervals
-from sse_diffusion.diffusion.corruption.discrete import mask_fields
+from sse_diffusion.diffusion.corruption.discrete import Masked, mask_fields
 from sse_diffusion.diffusion.denoiser import Properties
 from sse_diffusion.diffusion.model import CrystalModel
 from sse_diffusion.diffusion.share import Share
@@ -66,6 +66,28 @@ class Losses:
     fields: dict[str, Float[Tensor, ""]]
 
 
+@dataclass(frozen=True)
+class Corrupted:
+    """A batch as one training step shows it.
+
+    Attributes:
+        batch: with the conditions that are left.
+        masked: before there is any geometry.
+        noisy: coordinates and cell with noise, everything discrete known.
+        x_cell, t, t_cell: of ``noisy``, see :meth:`~sse_diffusion.diffusion.denoiser.OrbitTransformer.continuous`.
+        target, v: what the network should say of the coordinates and of the cell.
+    """
+
+    batch: OrbitBatch
+    masked: Masked
+    noisy: OrbitBatch
+    x_cell: Float[Tensor, "b 6"]
+    t: Float[Tensor, " b"]
+    t_cell: Float[Tensor, " b"]
+    target: Float[Tensor, "b m 3"]
+    v: Float[Tensor, "b 6"]
+
+
 class Objective:
     """Draws times, noise and condition dropout for a batch and computes the losses.
 
@@ -78,15 +100,29 @@ class Objective:
 
     def __call__(self, model: CrystalModel, batch: OrbitBatch, seed: int, step: int, part: int = 0, parts: int = 1) -> Losses:
         """Losses of one batch at one training step, or share ``part`` of ``parts`` of them (their mean is the whole)."""
-        index = torch.arange(len(batch), device=batch.device)
-        draw = _Draws(seed, index, step)
         labels = property_labels(model, batch)
-        batch = batch.with_(conditions=self._conditions(model, batch, draw))
-        hidden = torch.where(property_labels(model, batch).isnan(), labels, torch.nan)
+        shown = self.corrupt(model, batch, seed, step)
+        hidden = torch.where(property_labels(model, shown.batch).isnan(), labels, torch.nan)
         share = Share(len(batch), part, parts)
-        fields = {**self._discrete(model, batch, hidden, draw, share), **self._continuous(model, batch, hidden, draw, share)}
+        fields = {**self._discrete(model, shown, hidden, share), **self._continuous(model, shown, hidden, share)}
         total = torch.stack([getattr(self.config, name) * value for name, value in fields.items()]).sum()
         return Losses(total, fields)
+
+    def corrupt(self, model: CrystalModel, batch: OrbitBatch, seed: int, step: int) -> Corrupted:
+        """The batch with the conditions, masks and noise of one training step."""
+        draw = _Draws(seed, torch.arange(len(batch), device=batch.device), step)
+        batch = batch.with_(conditions=self._conditions(model, batch, draw))
+        shape = batch.mask.shape[1]
+        masked = mask_fields(batch, model.masking, draw.stratified(), draw.uniform(()), draw.uniform((shape, 2)))
+        t, t_cell = self._times(draw)
+        atoms = model.atoms(batch)
+        x = model.cell_noise.standardise(batch.cell, batch.group, atoms)
+        x_t, v = model.cell_noise.corrupt(x, t_cell, draw.normal((6,)), batch.group)
+        u_t, target = model.coordinate_noise.corrupt(
+            batch.free, t, draw.normal(tuple(batch.free.shape[1:])), model.is_free(batch)
+        )
+        noisy = batch.with_(free=u_t, cell=model.cell_noise.restore(x_t, batch.group, atoms))
+        return Corrupted(batch, masked, noisy, x_t, t, t_cell, target, v)
 
     def _conditions(self, model: CrystalModel, batch: OrbitBatch, draw: _Draws) -> dict[str, Tensor]:
         """Intervals around point labels, the composition, and independent dropout of every field."""
@@ -108,11 +144,9 @@ class Objective:
         t = (draw.stratified() ** self.config.time_power).clamp_min(MIN_TIME).float()
         return t, torch.where(draw.uniform(()) < self.config.shared_time, t, draw.uniform(()).float())
 
-    def _discrete(
-        self, model: CrystalModel, batch: OrbitBatch, hidden: Float[Tensor, "b f"], draw: _Draws, share: Share
-    ) -> dict[str, Tensor]:
-        shape, each = batch.mask.shape[1], torch.ones(len(batch), device=batch.device)
-        masked = mask_fields(batch, model.masking, draw.stratified(), draw.uniform(()), draw.uniform((shape, 2)))
+    def _discrete(self, model: CrystalModel, shown: Corrupted, hidden: Float[Tensor, "b f"], share: Share) -> dict[str, Tensor]:
+        batch, masked = shown.batch, shown.masked
+        each = torch.ones(len(batch), device=batch.device)
         group_weight, n_crystals = masked.group.float(), len(batch)
         batch, masked = batch.select(share.rows), masked.select(share.rows)
         orbits = batch.mask.sum(-1).clamp_max(model.denoiser.config.max_orbits)
@@ -131,21 +165,13 @@ class Objective:
         fields = {name: share.mean(value, weight) for name, (value, weight) in weighted.items()}
         return fields | _property_loss("masked_properties", logits.properties, hidden, share)
 
-    def _continuous(
-        self, model: CrystalModel, batch: OrbitBatch, hidden: Float[Tensor, "b f"], draw: _Draws, share: Share
-    ) -> dict[str, Tensor]:
-        t, t_cell = self._times(draw)
-        is_free = model.is_free(batch)
-        atoms = model.atoms(batch)
-        x = model.cell_noise.standardise(batch.cell, batch.group, atoms)
-        x_t, v = model.cell_noise.corrupt(x, t_cell, draw.normal((6,)), batch.group)
-        u_t, target = model.coordinate_noise.corrupt(batch.free, t, draw.normal(tuple(batch.free.shape[1:])), is_free)
-        noisy = batch.with_(free=u_t, cell=model.cell_noise.restore(x_t, batch.group, atoms))
+    def _continuous(self, model: CrystalModel, shown: Corrupted, hidden: Float[Tensor, "b f"], share: Share) -> dict[str, Tensor]:
+        batch, is_free = shown.batch, model.is_free(shown.batch)
         rows, dof, cell_free = share.rows, is_free.sum(dim=(1, 2)), model.cell_noise.is_free[batch.group]
-        output = model.denoiser.continuous(noisy.select(rows), x_t[rows], t[rows], t_cell[rows])
-        coordinates = ((output.free - target[rows]) ** 2 * is_free[rows]).sum(dim=(1, 2)) / dof[rows].clamp_min(1)
-        cell = ((output.cell - v[rows]) ** 2 * cell_free[rows]).sum(-1) / cell_free[rows].sum(-1)
-        fields = {"coordinates": share.mean(coordinates, (dof > 0).float()), "cell": share.mean(cell, torch.ones_like(t))}
+        output = model.denoiser.continuous(shown.noisy.select(rows), shown.x_cell[rows], shown.t[rows], shown.t_cell[rows])
+        coordinates = ((output.free - shown.target[rows]) ** 2 * is_free[rows]).sum(dim=(1, 2)) / dof[rows].clamp_min(1)
+        cell = ((output.cell - shown.v[rows]) ** 2 * cell_free[rows]).sum(-1) / cell_free[rows].sum(-1)
+        fields = {"coordinates": share.mean(coordinates, (dof > 0).float()), "cell": share.mean(cell, torch.ones_like(shown.t))}
         return fields | _property_loss("noisy_properties", output.properties, hidden, share)
 
 

@@ -45,6 +45,9 @@ class SamplerConfig:
         phases: table in which dG_hull is judged (:func:`~sse_diffusion.thermo.competition.load_phase_table`); ``None``: by the
             head alone.
         height_judges: whose opinion of the static height counts there, see :mod:`sse_diffusion.diffusion.guides.heights`.
+        conductivity_judges: who weighs an asked conductivity among particles: ``composition`` (the predictor), ``head`` (the
+            noise-aware one, :mod:`sse_diffusion.diffusion.conductivity_head`), or both. The gradient is always the head's.
+        conductivity_head: its checkpoint, which must have been trained on this model; ``None``: no head, and no such gradient.
         guides: import paths ``my_module:make`` of further guides (:mod:`sse_diffusion.diffusion.guides.guide`).
         temperature: of the discrete choices.
         batch_tokens: orbits per padded batch; results do not depend on it.
@@ -71,6 +74,8 @@ class SamplerConfig:
     finish_particles: bool = False
     phases: str | None = "chgnet-0.3.0-all"
     height_judges: tuple[str, ...] = ("head", "composition")
+    conductivity_judges: tuple[str, ...] = ("composition",)
+    conductivity_head: str | None = "mp_base_conductivity"
     guides: tuple[str, ...] = ()
     temperature: float = 1.0
     batch_tokens: int = 768

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sse_diffusion.core.errors import ConfigError
+from sse_diffusion.core.errors import ConfigError, did_you_mean
 from sse_diffusion.core.units import AMBIENT_PRESSURE_GPa
+from sse_diffusion.diffusion.conductivity_head import MOBILE_ION, ConductivityHead
 from sse_diffusion.diffusion.guidance import check_weights
+from sse_diffusion.diffusion.guides.conductivity_guide import CONDUCTIVITY, ConductivityGuide
 from sse_diffusion.diffusion.guides.gibbs_guide import GibbsGuide
 from sse_diffusion.diffusion.guides.guide import Asked, Guide, Stage, load_guide
 from sse_diffusion.diffusion.guides.heights import GIBBS, height_judges
@@ -19,6 +21,8 @@ from sse_diffusion.thermo.competition import load_competition
 from sse_diffusion.thermo.conditions import load_judged_specs
 from sse_diffusion.thermo.gibbs import MIN_TEMPERATURE_K
 from sse_diffusion.thermo.request import ROOM_TEMPERATURE_K, Interval
+
+COMPOSITION, HEAD = "composition", "head"
 
 
 def choose_guides(
@@ -51,13 +55,14 @@ def choose_guides(
         "final": config.particle_strength if in_company and config.finish_particles else 0.0,
     }
     state = state or _state_point(asked)
+    predicted = _predicted(model, asked, config, strength, state)
     if any(strength.values()):
         judging = _judges(model, asked, config, strength, state)
-        predicted = any(name not in model.specs for name in asked)
-        if not judging and (config.gradient_strength or not (guides or predicted)):
+        moving = any("continuous" in guide.stages for guide in predicted)
+        if not judging and ((config.gradient_strength and not moving) or not (guides or predicted)):
             raise _nothing_to_judge(model)
         guides += judging
-    guides += _predicted(model, asked, strength, state)
+    guides += predicted
     if config.particles == 1 and any({"discrete", "final"} & guide.stages for guide in guides):
         raise ConfigError("a guide weighs crystals, but sampler.particles is 1", "set sampler.particles to 8, say")
     return tuple(guides)
@@ -84,26 +89,52 @@ def _judges(
     return guides
 
 
-def _predicted(model: CrystalModel, asked: Asked, strength: Mapping[Stage, float], state: tuple[float, float]) -> list[Guide]:
-    """What no condition of the model says, each by its predictor at the request's temperature and pressure.
+def _predicted(
+    model: CrystalModel, asked: Asked, config: SamplerConfig, strength: Mapping[Stage, float], state: tuple[float, float]
+) -> list[Guide]:
+    """What no condition of the model says, each by its predictor at the request's temperature and pressure, or by its own head.
 
     Raises:
-        ConfigError: a single particle, another mobile ion than the predictor's, or a state point outside its range.
+        ConfigError: a single particle and no gradient, another mobile ion than the predictor's, a state point outside its range.
     """
     judged = load_judged_specs()
     guides: list[Guide] = []
     for name, interval in asked.items():
         if name in model.specs or name not in judged or not isinstance(interval, Interval):
             continue
+        judges, by_head = _conductivity_judges(config, strength) if name == CONDUCTIVITY else ({COMPOSITION}, {})
+        if by_head:
+            _check_ion(name, MOBILE_ION, asked)
+            head = ConductivityHead.load(str(config.conductivity_head), model)
+            guides.append(ConductivityGuide(model, head, judged[name], interval, by_head, state[0]))
         if not (strength["discrete"] or strength["final"]):
+            if by_head:
+                continue
             hint = "set sampler.particles=16 and sampler.particle_strength=1, say"
             raise ConfigError(f"{name} is judged by a predictor, among several particles", hint)
-        predictor = load_predictor(str(judged[name].predictor), temperature_K=state[0], pressure_GPa=state[1])
-        ion, wanted = getattr(predictor, "mobile_ion", None), asked.get("mobile_ion")
-        if ion and wanted not in (None, ion):
-            raise ConfigError(f"the predictor of {name} knows {ion} only, ask.mobile_ion is {wanted}", f"leave {name} out of ask")
-        guides.append(PredictorGuide(model, judged[name], predictor, interval, strength))
+        if COMPOSITION in judges:
+            predictor = load_predictor(str(judged[name].predictor), temperature_K=state[0], pressure_GPa=state[1])
+            _check_ion(name, getattr(predictor, "mobile_ion", None), asked)
+            guides.append(PredictorGuide(model, judged[name], predictor, interval, strength))
     return guides
+
+
+def _conductivity_judges(config: SamplerConfig, strength: Mapping[Stage, float]) -> tuple[set[str], dict[Stage, float]]:
+    """Who judges conductivities, and the stages at which the head does: its gradient is the only one there is."""
+    judges = set(config.conductivity_judges)
+    if unknown := judges - {COMPOSITION, HEAD}:
+        hint = did_you_mean(sorted(unknown)[0], (COMPOSITION, HEAD))
+        raise ConfigError(f"sampler.conductivity_judges: nobody is called {sorted(unknown)[0]!r}", hint)
+    if config.conductivity_head is None:
+        return judges, {}
+    stages = {stage for stage in strength if stage == "continuous" or HEAD in judges}
+    return judges, {stage: power for stage, power in strength.items() if power and stage in stages}
+
+
+def _check_ion(name: str, ion: str | None, asked: Asked) -> None:
+    wanted = asked.get("mobile_ion")
+    if ion and wanted not in (None, ion):
+        raise ConfigError(f"the predictor of {name} knows {ion} only, ask.mobile_ion is {wanted}", f"leave {name} out of ask")
 
 
 def _state_point(asked: Asked) -> tuple[float, float]:

@@ -49,29 +49,34 @@ class PropertyGuide:
 
     def log_likelihood(self, seen: Seen) -> Float[Tensor, " b"]:
         """See :class:`~sse_diffusion.diffusion.guides.guide.Guide`."""
-        asked = {name: seen.batch.conditions[name] for name in self.fields}
-        log_p = self._log_p(asked, judged(self.model, seen, self.fields))
+        log_p = self.log_p(seen)
         if seen.stage == "final" and self.strength.get("discrete"):
-            earlier = self._log_p(asked, judged(self.model, Seen("discrete", seen.batch), self.fields))
-            return self.strength["final"] * log_p - self.strength["discrete"] * earlier
+            return self.strength["final"] * log_p - self.strength["discrete"] * self.log_p(Seen("discrete", seen.batch))
         return self.strength[seen.stage] * log_p
 
-    def _log_p(self, asked: Mapping[str, Tensor], found: Properties) -> Float[Tensor, " b"]:
-        interval = torch.stack(list(asked.values()), dim=1)
+    def log_p(self, seen: Seen) -> Float[Tensor, " b"]:
+        """log p(asked | what is seen), float64."""
+        found = judged(self.model, seen, self.fields)
+        interval = torch.stack([seen.batch.conditions[name] for name in self.fields], dim=1)
         return log_interval_probability(interval, found.mean[:, self.columns], found.log_std[:, self.columns].exp()).sum(-1)
 
 
 def judged(model: CrystalModel, seen: Seen, hidden: Sequence[str]) -> Properties:
     """What the head says of crystals at any stage when these conditions are hidden from it."""
+    return model.denoiser.properties(crystal_token(model, seen, hidden))
+
+
+def crystal_token(model: CrystalModel, seen: Seen, hidden: Sequence[str] = ()) -> Float[Tensor, "b d"]:
+    """What property heads read of crystals at any stage when these conditions are hidden from the trunk."""
     batch = seen.batch.with_(conditions={**seen.batch.conditions, **null_like({k: seen.batch.conditions[k] for k in hidden})})
     if seen.stage == "discrete":
-        return model.denoiser.discrete(batch).properties
+        return model.denoiser.crystal(batch)
     if seen.stage == "final":
         x_cell = model.cell_noise.standardise(batch.cell, batch.group, model.atoms(batch))
         time = torch.full_like(x_cell[:, 0], FINISHED_TIME)
-        return model.denoiser.continuous(batch, x_cell, time, time).properties
+        return model.denoiser.crystal(batch, x_cell, time, time)
     assert seen.x_cell is not None and seen.t is not None and seen.t_cell is not None  # the protocol of this stage
-    return model.denoiser.continuous(batch, seen.x_cell, seen.t, seen.t_cell).properties
+    return model.denoiser.crystal(batch, seen.x_cell, seen.t, seen.t_cell)
 
 
 def log_interval_probability(
