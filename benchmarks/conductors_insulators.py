@@ -129,7 +129,8 @@ def draw(rows: list[dict[str, Any]], out: Path) -> None:
                 continue
             style = "-" if row["conducts"] else "--"
             axes.plot(record["times_ps"][1:], record[key][1:], style, color=f"C{i}", lw=1.4, label=row["crystal"])
-        axes.axhline(1.0 if key == "msd_mobile_A2" else 2.0, color="0.4", lw=0.8, ls=":")
+        if key == "msd_mobile_A2":
+            axes.axhline(1.0, color="0.4", lw=0.8, ls=":")
         axes.set(yscale="log", xlabel="lag (ps)", title=f"{title}, 1000 K", ylim=(0.03, 20))
     panels[0].set_ylabel("mean squared displacement (A$^2$)")
     panels[1].legend(fontsize=7, ncols=2)
