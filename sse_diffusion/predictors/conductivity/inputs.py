@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sse_diffusion.predictors.conductivity.tables import ConductivityRow
 from sse_diffusion.predictors.descriptors.cell import CRYSTAL_SYSTEM_ENDS
-from sse_diffusion.predictors.descriptors.table import STRUCTURE, counts_by_number, describe
+from sse_diffusion.predictors.descriptors.table import counts_by_number, describe
 from sse_diffusion.predictors.features import FEATURE_NAMES, MAX_Z, PROPERTIES, composition_features, element_table
 
 Array = NDArray[np.float64]
@@ -35,6 +35,8 @@ STRUCTURE_COLUMNS = (
     "stiffness_per_volume",
 )
 """Descriptors of a structure (predictors.descriptors) that the models see."""
+STRUCTURE_FAMILIES = ("cell", "bonding", "mobile_ion", "bond_valence")
+"""Their families."""
 ATOMS_REDUCED = FEATURE_NAMES.index("log2_atoms_reduced")
 CELL_COLUMNS = ("volume_per_atom_A3", "log_volume_per_ion", "crystal_system")
 """Known from a structure, or from a table that only lists the cell and its space group."""
@@ -86,7 +88,7 @@ def inputs_of(rows: Sequence[ConductivityRow], progress: bool = False) -> Inputs
     where = [i for i, row in enumerate(rows) if row.structure is not None]
     crystals = [structure_ for row in rows if (structure_ := row.structure) is not None]
     if crystals:
-        found = describe(crystals, STRUCTURE, progress)
+        found = describe(crystals, STRUCTURE_FAMILIES, progress)
         structure[where] = found.columns(STRUCTURE_COLUMNS)
         volume, system = found.columns(["volume_per_atom_A3", "crystal_system"]).T
         lithium = np.array([crystal.composition.get_atomic_fraction("Li") for crystal in crystals])

@@ -26,8 +26,7 @@ SITE_QUANTITIES = (
     *(f"bond_difference_{name}" for name in PROPERTIES),
 )
 STATISTICS = ("mean", "deviation", "min", "max")
-NAMES = (
-    *(f"{quantity}_{statistic}" for statistic in STATISTICS for quantity in SITE_QUANTITIES),
+BONDING_NAMES = (
     "bonds_per_volume_A-3",
     "stiffness_per_volume",
     "shortest_over_radii",
@@ -36,19 +35,26 @@ NAMES = (
     "radius_mean_A",
     "radius_deviation_A",
 )
+NAMES = (*(f"{quantity}_{statistic}" for statistic in STATISTICS for quantity in SITE_QUANTITIES), *BONDING_NAMES)
 
 
 def coordination_columns(sites: Sites) -> Array:
     """(len(NAMES),); NaN where nothing has a neighbour."""
     if not len(sites.bonds.weight):
         return np.full(len(NAMES), np.nan)
-    quantities, occupancy = site_quantities(sites), sites.occupancy
-    bonds = sites.bonds
+    return np.concatenate([statistics(site_quantities(sites), sites.occupancy), bonding_columns(sites)])
+
+
+def bonding_columns(sites: Sites) -> Array:
+    """(len(BONDING_NAMES),) the last ones alone: no angles, a third of the time; NaN where nothing has a neighbour."""
+    bonds, occupancy = sites.bonds, sites.occupancy
+    if not len(bonds.weight):
+        return np.full(len(BONDING_NAMES), np.nan)
     radii = sites.property("atomic_radius_A")
     scaled = bonds.distance_A / (radii[bonds.centre] + radii[bonds.neighbour])
     ends = occupancy[bonds.centre] * bonds.weight / 2
     mean_radius = np.average(sites.radius_A, weights=occupancy)
-    extras = [
+    columns = [
         ends.sum() / sites.volume_A3,
         (ends * _stiffness(sites, bonds)).sum() / sites.volume_A3,
         scaled.min(),
@@ -57,7 +63,7 @@ def coordination_columns(sites: Sites) -> Array:
         mean_radius,
         np.sqrt(np.average((sites.radius_A - mean_radius) ** 2, weights=occupancy)),
     ]
-    return np.concatenate([statistics(quantities, occupancy), extras])
+    return np.array(columns)
 
 
 def site_quantities(sites: Sites) -> Array:

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 FROM_SITES: Mapping[str, tuple[tuple[str, ...], Callable[[Sites], Array]]] = {
     "cell": (cell.NAMES, cell.cell_columns),
     "coordination": (coordination.NAMES, coordination.coordination_columns),
+    "bonding": (coordination.BONDING_NAMES, coordination.bonding_columns),
     "mobile_ion": (mobile_ion.NAMES, mobile_ion.mobile_ion_columns),
     "bond_valence": (bond_valence.NAMES, bond_valence.bond_valence_columns),
 }
 """Families that need the sites: their columns, and the function from :class:`sites.Sites` to one row."""
 
-FAMILIES = ("composition", *FROM_SITES)
-STRUCTURE = tuple(FROM_SITES)
+FAMILIES = ("composition", "cell", "coordination", "mobile_ion", "bond_valence")
+"""All there is to know; ``bonding`` is a part of ``coordination``."""
+STRUCTURE = FAMILIES[1:]
 """Families that need a structure."""
 DECIMALS = 6
 """Descriptors are rounded: their last bits differ between cells of one crystal and could move it across a split of a tree."""
@@ -86,14 +88,15 @@ def describe(
     Args:
         crystals: structures, with partial occupancies as they are, or compositions: those know the composition family only, the
             other columns are missing.
-        families: of FAMILIES.
+        families: of FAMILIES, or ``bonding``.
         progress: show a bar when there are many.
 
     Raises:
         ConfigError: no such family.
     """
-    if unknown := [family for family in families if family not in FAMILIES]:
-        raise ConfigError(f"no descriptor family {unknown[0]!r}", did_you_mean(unknown[0], FAMILIES))
+    known = ("composition", *FROM_SITES)
+    if unknown := [family for family in families if family not in known]:
+        raise ConfigError(f"no descriptor family {unknown[0]!r}", did_you_mean(unknown[0], known))
     names = tuple(name for family in families for name in _names(family))
     values = np.full((len(crystals), len(names)), np.nan)
     problems: dict[int, str] = {}
