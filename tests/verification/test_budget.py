@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 from pymatgen.core import Lattice, Structure
@@ -105,3 +106,45 @@ def test_the_cap_of_a_protocol_bounds_the_estimate(tmp_path):
 
 def test_words():
     assert [words(s) for s in (45, 600, 9000)] == ["45 s", "10 min", "2.5 h"]
+
+
+def stage(name: str, steps: float, max_candidates: int | None = None):
+    """A stage that takes so many seconds at one second per atom and step."""
+    config = SimpleNamespace(max_candidates=max_candidates, protocol={})
+    return SimpleNamespace(name=name, config=config, atom_steps=lambda member, context: steps)
+
+
+def fits(limit: float, count: int, later=(), done=(), workers: int = 1) -> list[int]:
+    """Which of so many candidates of 10 s each a budget has room for."""
+    budget = Budget(BudgetConfig(limit=limit, seconds_per_atom_step={"default": 1.0}), workers=workers)
+    members = [SimpleNamespace(id=k) for k in range(count)]
+    out = budget.too_dear(stage("relax", 10.0), later, members, done, None)
+    return [k for k in range(count) if k not in out]
+
+
+def test_what_lies_ahead_is_counted_for_those_that_get_there():
+    assert fits(61.0, 3) == [0, 1, 2]
+    assert fits(61.0, 3, [stage("md", 30.0)]) == [0]
+    assert fits(61.0, 4, [stage("md", 30.0, max_candidates=1)]) == [0, 1, 2], "the dynamics are of the first alone"
+
+
+def test_what_is_done_costs_nothing_and_workers_share():
+    assert fits(15.0, 3) == [0] and fits(15.0, 3, done=[0, 1]) == [0, 1, 2]
+    assert fits(16.0, 3, workers=2) == [0, 1, 2] and fits(25.0, 9, workers=8) == list(range(9))
+    assert fits(6.0, 1, workers=8) == [], "one candidate is not computed by eight"
+
+
+def test_three_measurements_are_believed_and_two_are_not():
+    budget, relax = Budget(BudgetConfig(seconds_per_atom_step={"default": 1.0})), stage("relax", 10.0)
+    costs = []
+    for seconds in (100.0, 300.0, 200.0):
+        budget.learn(relax, None, None, SimpleNamespace(seconds=seconds), True)
+        costs.append(budget.cost(relax, None, None))
+    assert costs == [10.0, 10.0, 200.0] and budget.cost(stage("md", 20.0), None, None) == 400.0, "known from elsewhere"
+
+
+def test_the_forecast_counts_the_dearest_that_may_enter():
+    budget = Budget(BudgetConfig(seconds_per_atom_step={"default": 1.0}))
+    by_size = SimpleNamespace(**{**vars(stage("md", 0.0, max_candidates=2)), "atom_steps": lambda member, context: member})
+    budget.forecast([by_size, stage("relax", 5.0)], [10.0, 30.0, 20.0], None)
+    assert budget.estimate == {"md": 50.0, "relax": 15.0}

@@ -18,14 +18,21 @@ CRYSTAL = Structure(Lattice.cubic(4.0), ["Li", "Cl"], [[0, 0, 0], [0.5] * 3])
 UNIT = "cm^2/s"
 
 
-def crystal(run: Path, name: str, diffusivity: Quantity | None = None, points: tuple[Quantity, ...] = ()) -> None:
-    write_json_atomically(run / "stages" / "relax" / f"{name}.json", {"structure": CRYSTAL.as_dict()})
+def crystal(
+    run: Path,
+    name: str,
+    diffusivity: Quantity | None = None,
+    points: tuple[Quantity, ...] = (),
+    ion: str = "Li",
+    structure: Structure = CRYSTAL,
+) -> None:
+    write_json_atomically(run / "stages" / "relax" / f"{name}.json", {"structure": structure.as_dict()})
     if diffusivity is not None:
-        gate = {"mobile_ion": "Li", "diffusivity": diffusivity.to_dict(), "provenance": {"temperature_K": 1000.0}}
+        gate = {"mobile_ion": ion, "diffusivity": diffusivity.to_dict(), "provenance": {"temperature_K": 1000.0}}
         write_json_atomically(run / "md" / name / "md.json", gate)
     if points:
         study = [{"temperature_K": 600.0 + 100 * i, "nernst_einstein": q.to_dict()} for i, q in enumerate(points)]
-        write_json_atomically(run / "transport" / name / "transport.json", {"ion": "Li", "points": study})
+        write_json_atomically(run / "transport" / name / "transport.json", {"ion": ion, "points": study})
 
 
 def test_a_run_becomes_labels(tmp_path: Path) -> None:
@@ -62,3 +69,14 @@ def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
         crystal(tmp_path / parent / "run", "mobile", Quantity(1e-5, 1e-6, UNIT))
     with pytest.raises(ConfigError, match="same folder name"):
         write_soft_labels([tmp_path / "a" / "run", tmp_path / "b" / "run"], tmp_path / "md.csv")
+
+
+def test_labels_are_of_the_ion_asked_for_and_of_all_of_them(tmp_path: Path) -> None:
+    run, diffusivity = tmp_path / "run", Quantity(1e-5, 1e-6, UNIT)
+    twice = Structure(Lattice.cubic(4.0), ["Li", "Li", "Cl"], [[0, 0, 0], [0.5, 0, 0], [0.5] * 3])
+    crystal(run, "one", diffusivity)
+    crystal(run, "two", diffusivity, structure=twice)
+    crystal(run, "sodium", diffusivity, (Quantity(0.1, 0.02, "S/cm"),), ion="Na")
+    assert write_soft_labels([run], tmp_path / "md.csv") == 2
+    one, two = read_soft_labels(tmp_path / "md.csv")
+    assert two.log10_sigma - one.log10_sigma == pytest.approx(math.log10(2), abs=2e-4)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
 from sse_diffusion.core.candidate import Candidate
+from sse_diffusion.verification import duplicates
 from sse_diffusion.verification.duplicates import ReferenceMatcher, duplicate_of, unique
 
 ROCK_SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.13), ["Li", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -41,3 +44,11 @@ def test_reference_matcher_names_what_it_found():
     assert matcher.match(another_view(ROCK_SALT)) == "rs"
     assert matcher.match(CAESIUM_CHLORIDE) is None
     assert matcher.match(SODIUM) is None, "formulas outside the filter are not kept"
+
+
+def test_a_crystal_is_compared_with_the_first_of_each_kind_alone(monkeypatch):
+    """In a chain of near-equals the third is no repetition of the first, though it equals the second."""
+    near = SimpleNamespace(fit=lambda a, b: abs(a.volume - b.volume) < 1.5)
+    monkeypatch.setattr(duplicates, "field_matcher", lambda: near)
+    chain = [Structure(Lattice.orthorhombic(1, 10, a), ["Li"], [[0, 0, 0]]) for a in (1.0, 1.1, 1.2, 1.0)]
+    assert duplicate_of(chain) == [None, 0, None, 0]

@@ -112,6 +112,8 @@ def test_static_energies_report_failures_in_place(engine):
     energies = static_energies([AseAtomsAdaptor.get_structure(c) for c in cells], engine, progress=False)
     assert [q.ok for q in energies] == [True, False, True]
     assert energies[0].value == pytest.approx(-5.0469, abs=1e-3) and "collapsed" in energies[1].reason
+    (alone,) = static_energies([AseAtomsAdaptor.get_structure(cells[0])], engine, progress=False)
+    assert alone.value == pytest.approx(energies[0].value, abs=1e-5)
 
 
 def test_ase_engine_known_answer_compared_only_when_given():

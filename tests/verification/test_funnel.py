@@ -345,3 +345,41 @@ def test_largest_first_and_a_limit_without_a_predictor(tmp_path):
     assert [m.id for m in rank(members, "sigma")] == ["good", "salt", "twin"]
     with pytest.raises(ConfigError, match="no conductivity predictor"):
         run(tmp_path, None, ("predict",), {"predict": {"min_log10_conductivity": -4.0}}, CANDIDATES[:1])
+
+
+def test_a_height_outside_the_domain_stops_nobody(tmp_path):
+    from sse_diffusion.core.results import Status
+    from sse_diffusion.verification.stages.predict import PredictStage
+
+    class Unsure(Predictor):
+        def predict_e_hull(self, structures):
+            return [Quantity(0.5, 0.1, "eV/atom", Status.UNCONVERGED if "Na" in s.formula else Status.OK) for s in structures]
+
+    chosen = [c for c in CANDIDATES if c.id in ("good", "salt")]
+    limit = {"predict": {"max_e_hull_eV_per_atom": 0.1}}
+    report = run(tmp_path, None, ("predict",), limit, chosen, predictor_loader=Unsure)
+    assert {m.id: m.alive for m in report.members} == {"good": False, "salt": True}
+    ways = {"conductivity_loader": Conductor, "conductivity_id": "c"}
+    keys = [PredictStage("predict").depends_on([], context(tmp_path, **ways, pressure_GPa=p)) for p in (0.0, 5.0)]
+    assert keys[0] != keys[1], "the conductivity is that at the pressure asked for"
+
+
+def test_time_of_earlier_sessions_counts(tmp_path):
+    run(tmp_path, None, ("static",), {}, CANDIDATES[:1])
+    report = run(tmp_path, None, ("static",), {"static": {"max_seconds": 1e-9}}, CANDIDATES[:2])
+    assert [m.alive for m in report.members] == [True, False] and "time budget" in report.members[1].reason
+
+
+def test_what_looks_at_all_crystals_stays_in_this_process(tmp_path):
+    class Elsewhere:
+        workers, preparing_s = 2, 0.0
+
+        def run(self, job, tasks):
+            raise AssertionError("sent away")
+
+        def close(self):
+            """Nothing."""
+
+    stages = build_stages(FunnelConfig(order=("unique",)))
+    report = run_funnel(CANDIDATES[:2], stages, context(tmp_path), executor=Elsewhere())
+    assert [m.alive for m in report.members] == [True, False]

@@ -76,3 +76,8 @@ def test_contains_exactly_what_was_put_in(pairs):
     assert all(index.contains(*pair) for pair in pairs)
     others = {("LiCl", 1), ("MgO", 230), ("Li2O", 57)} - set(pairs)
     assert not any(index.contains(*pair) for pair in others)
+
+
+def test_a_table_may_write_its_formulas_unreduced():
+    index = KnownIndex.build([("Cl4Li4", 225), ("LiCl", 225)])
+    assert len(index) == 1 and index.contains("LiCl", 225) and index.contains("Li2Cl2", 225)

@@ -187,3 +187,10 @@ def test_landscape_is_periodic_and_bounded_in_memory() -> None:
     assert energy.ndim == 3 and abs(energy.min()) < 0.2 and min(energy.shape) >= 8
     with pytest.raises(ConfigError, match="positive"):
         PercolationConfig(points=0)
+
+
+def test_an_ion_of_another_charge_is_no_carrier():
+    """Silver is doubly charged in AgF2: the parameters are those of Ag+."""
+    fluoride = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.4), ["Ag", "F"], [[0, 0, 0], [0.25] * 3])
+    found = percolation_barriers(fluoride, "Ag")
+    assert found.status is Status.FAILED and "Ag has the oxidation state 2, not 1" in found.reason

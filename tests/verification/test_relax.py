@@ -12,8 +12,9 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from sse_diffusion.core.errors import ConfigError
 from sse_diffusion.core.results import Status
 from sse_diffusion.core.units import eV_PER_A3_PER_GPa
+from sse_diffusion.verification.engines.adapter import PotentialCalculator
 from sse_diffusion.verification.engines.known_answer import salt
-from sse_diffusion.verification.potential import load_potential
+from sse_diffusion.verification.potential import Evaluation, EvaluationError, PotentialInfo, load_potential
 from sse_diffusion.verification.relax import RelaxConfig, relax, relax_together
 
 
@@ -158,3 +159,71 @@ def test_time_in_company_is_shared(emt, monkeypatch):
     start = time.perf_counter()
     found = dict(relax_together([copper(), copper()], engine, RelaxConfig(max_steps=1, fmax_eV_per_A=1e-9), together=2))
     assert 2 * 0.2 <= found[0].seconds + found[1].seconds <= time.perf_counter() - start  # two calls for both
+
+
+class Toy:
+    """An engine that is one function of the atoms."""
+
+    info = PotentialInfo("toy", "1", "MIT", "toy", "toy", frozenset({"Cu"}), "constant")
+
+    def __init__(self, function):
+        self.function = function
+
+    def evaluate(self, atoms):
+        return [self.function(one) for one in atoms]
+
+    def calculator(self):
+        return PotentialCalculator(self)
+
+
+def springs(atoms):
+    """Every atom is drawn to the origin; no stress."""
+    return Evaluation(0.5 * float((atoms.positions**2).sum()), -atoms.positions, np.zeros((3, 3)))
+
+
+def test_time_in_company_is_shared_by_atoms(emt, monkeypatch):
+    engine = Counted(emt)
+    monkeypatch.setattr(engine, "evaluate", lambda atoms: time.sleep(0.3) or emt.evaluate(atoms))
+    config = RelaxConfig(max_steps=0, fmax_eV_per_A=1e-9)
+    found = dict(relax_together([copper(), copper().make_supercell([2, 2, 1])], engine, config, together=2))
+    assert found[1].seconds > 2 * found[0].seconds, "16 atoms beside 4"
+
+
+def test_alone_the_engine_gives_its_own_calculator():
+    """Which may keep a neighbour list while the atoms move."""
+    from ase.calculators.emt import EMT
+
+    engine = Toy(lambda atoms: pytest.fail("asked past its calculator"))
+    engine.calculator = EMT
+    assert relax(copper(), engine, RelaxConfig(max_steps=3)).steps == 3
+
+
+def test_the_time_of_all_steps_counts():
+    slow = Toy(lambda atoms: time.sleep(0.02) or springs(atoms))
+    result = relax(copper(), slow, RelaxConfig(cell="fixed", fmax_eV_per_A=1e-9, max_seconds=0.1, max_steps=50))
+    assert "s spent" in result.energy_eV_per_atom.reason and 0 < result.steps < 6
+    assert result.seconds >= 0.02 * (result.steps + 1)
+
+
+def test_a_cell_that_flies_apart_is_failed():
+    gas = Toy(lambda atoms: Evaluation(-0.1 * atoms.get_volume(), np.zeros((len(atoms), 3)), -0.1 * np.eye(3)))
+    result = relax(copper(), gas, RelaxConfig(max_steps=500))
+    assert result.energy_eV_per_atom.status is Status.FAILED and "4 times its volume" in result.energy_eV_per_atom.reason
+    assert 4.0 < result.structure.volume / copper().volume < 6.0
+
+
+@pytest.mark.parametrize(
+    "error", [EvaluationError("no"), ValueError("no"), np.linalg.LinAlgError("no"), FloatingPointError("no")], ids=repr
+)
+def test_a_step_that_cannot_be_evaluated_leaves_the_state_before_it(error):
+    seen = []
+
+    def breaking(atoms):
+        if len(seen) == 2:
+            raise error
+        seen.append(atoms.get_scaled_positions())
+        return springs(atoms)
+
+    result = relax(copper(), Toy(breaking), RelaxConfig(cell="fixed"))
+    assert result.energy_eV_per_atom.status is Status.FAILED and result.energy_eV_per_atom.reason == "step 1: no"
+    assert result.steps == 1 and np.allclose(result.structure.frac_coords % 1.0, seen[1] % 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from pathlib import Path
 
@@ -12,10 +13,14 @@ from ase.db import connect
 from ase.io import write
 from pymatgen.core import Lattice, Structure
 
+from sse_diffusion.core.candidate import Candidate
 from sse_diffusion.core.compose import compose
 from sse_diffusion.core.errors import ChemistryError, ConfigError, DataError, OutputError
+from sse_diffusion.core.units import BOLTZMANN_eV_PER_K
+from sse_diffusion.verification.stage import Member
 from sse_diffusion.verification.structure_files import read_structures
 from sse_diffusion.verification.verify import engine_and_hull, run_verify
+from sse_diffusion.verification.verify_records import ensemble_records
 
 ROCK_SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.13), ["Li", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 ENGINE = (
@@ -226,3 +231,18 @@ def test_a_faster_engine_is_the_same_engine():
 
     assert identity(batch_atoms=0, device="cpu", skin_A=0.6) == identity(batch_atoms=2000, device="cuda", skin_A=0.0)
     assert identity(model="0.2.0") != identity()
+
+
+def test_orderings_are_weighted_by_the_energies_of_their_cells():
+    """Boltzmann factors of whole cells of eight atoms; without an energy all count alike."""
+
+    def mean(*energies: float | None) -> float:
+        members = []
+        for number, energy in enumerate(energies):
+            candidate = Candidate(f"o{number}", ROCK_SALT, info={"disorder_of": "mixed"})
+            values = {"volume_relaxed_A3_per_atom": 10.0 + number}
+            members.append(Member(candidate, ROCK_SALT, values | ({} if energy is None else {"energy_eV_per_atom": energy})))
+        return ensemble_records(members, 600.0)["mixed"]["volume_relaxed_A3_per_atom"]["value"]
+
+    second = 1 / (1 + math.exp(8 * 0.01 / (BOLTZMANN_eV_PER_K * 600.0)))
+    assert mean(-3.0, -2.99) == pytest.approx(10.0 + second) and mean(-3.0, None) == pytest.approx(10.5)

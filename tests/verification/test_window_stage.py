@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pymatgen.core import Lattice, Structure
 
@@ -11,6 +13,7 @@ from sse_diffusion.thermo.hull import ReferenceHull, ReferencePhase
 from sse_diffusion.verification.funnel import FunnelConfig, build_stages, run_funnel
 from sse_diffusion.verification.potential import PotentialInfo
 from sse_diffusion.verification.stage import BaseStage, FunnelContext, StageOutcome
+from sse_diffusion.verification.stages.window import WindowStage
 
 ROCK_SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.13), ["Li", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
@@ -68,6 +71,11 @@ def test_another_energy_has_another_window(tmp_path, monkeypatch):
     before = run(tmp_path, partners=("metal",)).values["oxidation_limit_V"]
     monkeypatch.setattr(Given, "energy", -2.2)
     assert run(tmp_path, partners=("metal",)).values["oxidation_limit_V"] == pytest.approx(before + 2 * 0.2)
+
+
+def test_another_hull_or_engine_has_another_window(tmp_path):
+    contexts = [replace(context(tmp_path), **change) for change in ({}, {"hull_id": "b"}, {"engine_id": "b"})]
+    assert len({str(WindowStage("window").depends_on([], one)) for one in contexts}) == 3
 
 
 def test_a_partner_that_is_no_formula_ends_the_run_before_it_starts():

@@ -75,7 +75,7 @@ def _balanced(charges: dict[str, float], amounts: dict[str, float]) -> Charges:
     rest = sum(charges[s] * n for s, n in amounts.items())
     if abs(rest) > REFINEMENT_e_PER_ATOM * total:
         changed = {s: charges[s] - rest / n for s, n in amounts.items()}
-        allowed = [s for s, q in changed.items() if min(_range(s)) <= q <= max(_range(s)) and abs(q - charges[s]) < 1.0]
+        allowed = [s for s, q in changed.items() if min(_range(s)) <= q <= max(_range(s))]
         if allowed:
             mixed = min(allowed, key=lambda s: abs(changed[s] - charges[s]))
             charges, rest = {**charges, mixed: changed[mixed]}, 0.0

@@ -58,6 +58,7 @@ def test_madelung_constant_of_rock_salt():
         ("Li26.4La12Zr6.4Ta1.6O48", {"Li": 1, "La": 3, "Zr": 4, "Ta": 5, "O": -2}, 0.0),
         ("Li10GeP2S12", {"Li": 1, "Ge": 4, "P": 5, "S": -2}, 0.0),
         ("Li5V4P6O24", {"V": 3.25}, 0.0),
+        ("Sb2O4", {"Sb": 4, "O": -2}, 0.0),  # Sb3+ and Sb5+: the mean is a whole charge away from either
         ("Li6.006PS5Br", {"P": 5, "S": -2, "Br": -1}, 0.006 / 13.006),
         ("La1.24Ti2O6", {"La": 3, "Ti": 4}, -0.28 / 9.24),
     ],
@@ -111,6 +112,30 @@ def test_counts_are_rounded_to_a_neutral_cell():
     found = sites.whole_counts([lithium, mixed], 1, -17.0, {"Li": 1.0, "Al": 3.0, "Si": 4.0}, 100)
     assert [c.tolist() for c in found.of] == [[3, 1], [2, 2]] and found.charge == 0.0, "2.4 Li and 1.6 Al by themselves give -1"
     assert found.deviation == pytest.approx(2 * 0.6 + 2 * 0.4)
+
+
+def test_a_crystal_that_lacks_charge_is_not_filled_up():
+    """2.4 Li against 6 negative charges: what is missing is elsewhere, so two ions stay nearest, not three."""
+    found = sites.whole_counts([sites.Group(np.arange(4), ("Li", ""), np.array([0.6, 0.4]), ())], 1, -6.0, {"Li": 1.0}, 10)
+    assert found.of[0].tolist() == [2, 2] and found.charge == -4.0
+
+
+def test_nearly_full_is_full_and_nearly_empty_is_empty():
+    shares = [{"Li": 0.9995}, {"Li": 0.4995, "Na": 0.5}, {"Li": 0.9}, {"Li": 0.6, "Na": 0.0005}]
+    crystal = Structure(Lattice.cubic(9.0), shares, np.arange(4)[:, None] * [0.25, 0, 0])
+    one, two, part, alone = (sites.site_species(site) for site in crystal)
+    assert one == {"Li": 1.0} and sum(two.values()) == pytest.approx(1.0, abs=1e-12)
+    assert part == {"Li": 0.9} and alone == {"Li": 0.6}
+    assert sites.full_sites(crystal) == {0: "Li"} and [g.sites.tolist() for g in sites.partial_groups(crystal)] == [[1], [2], [3]]
+
+
+def test_annealing_puts_one_atom_on_the_lower_half_of_each_split_site():
+    """Eight atoms on eight pairs of halves, of which the second costs 0.5 eV: one of the 12870 arrangements."""
+    clash = np.kron(np.eye(8), 1.0 - np.eye(2))
+    atom, field = np.tile([1.0, 0.0], (16, 1)), np.tile([0.0, 0.5], 8)
+    problem = search.Decoration((np.arange(16),), (np.array([8, 8]),), atom, atom, 0 * clash, field, clash, 0 * field)
+    energies, clashes = problem.energies(search.anneal(problem, np.random.default_rng(0), 32))
+    assert (clashes == 0).mean() > 0.95 and (energies == 0.0).mean() > 0.95
 
 
 def test_energies_of_a_decoration_are_those_of_the_crystals_made():

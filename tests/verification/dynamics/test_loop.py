@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sse_diffusion.core.errors import ConfigError, DataError
 from sse_diffusion.core.units import BOLTZMANN_eV_PER_K, GPa_PER_eV_PER_A3
+from sse_diffusion.verification.dynamics import loop
 from sse_diffusion.verification.dynamics.config import DynamicsConfig
 from sse_diffusion.verification.dynamics.guards import GuardConfig
 from sse_diffusion.verification.dynamics.loop import WALL_CAP, run_dynamics
@@ -176,17 +178,22 @@ def test_the_start_has_no_momentum(crystal, toy, tmp_path):
     assert np.abs(momenta.sum(axis=0)).max() < 1e-4 * np.abs(momenta).max()
 
 
-def test_wall_cap_counts_all_sessions(crystal, toy, tmp_path):
+def test_wall_cap_counts_all_sessions(crystal, toy, tmp_path, monkeypatch):
+    """By a clock that only the engine moves: the seventh frame is the first after 0.1 s."""
+    now = [0.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
     class Slow(toy):
         def evaluate(self, atoms):
-            time.sleep(0.003)
+            now[0] += 0.003
             return super().evaluate(atoms)
 
     config = DynamicsConfig(temperature_K=300, steps=1000, frame_every=5, block_frames=2, max_seconds=0.1)
     first = run_dynamics(crystal, Slow(crystal, k=2.0), config, tmp_path)[0]
     again = Slow(crystal, k=2.0)
     second = run_dynamics(crystal, again, config, tmp_path)[0]
-    assert first.seconds >= 0.09 and len(second.positions_A) == len(first.positions_A) and again.calls <= 1
+    assert first.seconds == pytest.approx(0.003 * 36) and again.calls == 1
+    assert len(first.positions_A) == len(second.positions_A) == 8
 
 
 @pytest.mark.parametrize(

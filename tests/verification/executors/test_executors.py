@@ -15,10 +15,10 @@ from pymatgen.core import Lattice, Structure
 
 from sse_diffusion.core.candidate import Candidate
 from sse_diffusion.core.errors import ConfigError, EngineError, OutputError
-from sse_diffusion.verification.executors.local import LocalConfig, LocalExecutor
-from sse_diffusion.verification.executors.task import build_executor
+from sse_diffusion.verification.executors.local import LocalConfig, LocalExecutor, _Worker
+from sse_diffusion.verification.executors.task import Job, Task, build_executor, perform, perform_all
 from sse_diffusion.verification.funnel import FunnelConfig, build_stages, run_funnel
-from sse_diffusion.verification.stage import FunnelContext
+from sse_diffusion.verification.stage import BaseStage, FunnelContext, Member, StageOutcome
 from sse_diffusion.verification.verify import engine_and_hull
 
 LJ = {
@@ -160,6 +160,15 @@ def test_relaxing_together_gives_the_same_and_keeps_the_keys(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
 
+def test_the_engine_is_asked_for_several_at_once(tmp_path, monkeypatch):
+    from sse_diffusion.verification.engines.ase_any import AseEngine
+
+    sizes, evaluate = [], AseEngine.evaluate
+    monkeypatch.setattr(AseEngine, "evaluate", lambda self, atoms: sizes.append(len(atoms)) or evaluate(self, atoms))
+    run(tmp_path, crystals(4), together=3)
+    assert max(sizes) == 3
+
+
 def test_when_company_fails_each_is_computed_alone(tmp_path, monkeypatch):
     from sse_diffusion.verification.stages import energies
 
@@ -178,3 +187,152 @@ def test_when_company_fails_each_is_computed_alone(tmp_path, monkeypatch):
 def test_relaxing_none_together_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"together is 0"):
         run(tmp_path, crystals(1), together=0)
+
+
+def tasks(folder: Path, count: int, key: str = "key") -> list[Task]:
+    """One per crystal."""
+    return [Task(Member(c, c.structure), key, folder / f"{c.id}.json") for c in crystals(count)]
+
+
+class Ended:
+    """A process that was killed, or will be when it is asked."""
+
+    exitcode = -signal.SIGKILL
+
+    def join(self, timeout=None):
+        """It has ended."""
+
+    kill = join
+
+
+def structure_job(folder: Path) -> Job:
+    """A stage without an engine."""
+    return Job(build_stages(FunnelConfig(order=("structure",)))[0], FunnelContext(out_dir=folder))
+
+
+@pytest.fixture
+def in_threads(monkeypatch):
+    """Workers as threads: ``in_threads(job, "d", "w")`` for one that is killed at work, then one that does it. ``c``: killed
+    after writing its result, before telling so; ``e``: cannot load what it needs."""
+
+    def use(job: Job, *fates: str) -> list[str]:
+        left = list(fates)
+
+        def work(fate, pipe):
+            while True:
+                try:
+                    _, task = pipe.recv()
+                except EOFError:
+                    return
+                pipe.send(("error", (EngineError, "no weights", "")) if fate == "e" else ("ready", (0.0, None)))
+                if fate in "cw":
+                    result = perform(job, task)
+                if fate != "w":
+                    return pipe.close()
+                pipe.send(("done", result))
+
+        def start(self):
+            ours, theirs = multiprocessing.Pipe()
+            threading.Thread(target=work, args=(left.pop(0), theirs), daemon=True).start()
+            return _Worker(Ended(), ours)
+
+        monkeypatch.setattr(LocalExecutor, "_start", start)
+        return left
+
+    return use
+
+
+def test_what_a_lost_worker_had_written_is_taken(tmp_path, in_threads):
+    """Killed between the file and the message: the result is there, and nobody computes it again."""
+    job, (task,) = structure_job(tmp_path), tasks(tmp_path, 1)
+    left = in_threads(job, "c", "w")
+    [(done, result)] = LocalExecutor(LocalConfig(workers=1, retries=1)).run(job, iter([task]))
+    assert done is task and result.passed and result.values["structurally_valid"] and left == ["w"]
+
+
+@pytest.mark.parametrize("deaths", [0, 1, 2, 3])
+def test_a_lost_task_is_tried_again_as_often_as_asked(tmp_path, in_threads, deaths):
+    job, three = structure_job(tmp_path), tasks(tmp_path, 3)
+    in_threads(job, *["d"] * deaths, "w")
+    found = {task.id: result for task, result in LocalExecutor(LocalConfig(workers=1, retries=2)).run(job, iter(three))}
+    assert sorted(found) == ["c000", "c001", "c002"]
+    lost = [result for result in found.values() if isinstance(result, str)]
+    assert len(lost) == (deaths > 2) and all("lost 3 times (SIGKILL" in reason for reason in lost)
+
+
+def test_an_error_or_a_reader_that_leaves_ends_the_workers(tmp_path, in_threads):
+    job, executor = structure_job(tmp_path), LocalExecutor(LocalConfig(workers=1))
+    in_threads(job, "e", "w")
+    with pytest.raises(EngineError, match="no weights"):
+        list(executor.run(job, iter(tasks(tmp_path, 2))))
+    assert executor._pool == []
+    given = executor.run(job, iter(tasks(tmp_path, 3)))
+    next(given)
+    given.close()
+    assert executor._pool == []
+
+
+class Trouble(BaseStage):
+    """Passes every candidate, or raises an error; remembers whom it saw."""
+
+    together = 1
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__("trouble")
+        self.error, self.seen = error, []
+
+    def evaluate(self, member, context):
+        self.seen.append(member.id)
+        if self.error is not None:
+            raise self.error
+        return StageOutcome(True, {"number": np.float64(1.5), "nothing": float("nan")})
+
+
+def test_a_result_that_another_worker_wrote_is_read(tmp_path):
+    job, (task,), (other,) = Job(Trouble(), FunnelContext(out_dir=tmp_path)), tasks(tmp_path, 1), tasks(tmp_path, 1, "other key")
+    first = perform(job, task)
+    assert perform(job, task) == first and job.stage.seen == ["c000"]
+    assert perform(job, other).key == "other key" and job.stage.seen == ["c000"] * 2
+    assert first.values == {"number": 1.5, "nothing": None}, "as it will be read from the file"
+
+
+def test_what_a_candidate_does_is_its_reason_and_a_full_disk_is_nobodys(tmp_path):
+    context, (task,) = FunnelContext(out_dir=tmp_path), tasks(tmp_path, 1)
+    for error, reason in (
+        (EngineError("too near"), "too near"),
+        (ZeroDivisionError("no volume"), "ZeroDivisionError: no volume"),
+    ):
+        result = perform(Job(Trouble(error), context), task)
+        assert not result.passed and result.reason == reason
+        task.path.unlink()
+    with pytest.raises(OutputError, match="full"):
+        perform(Job(Trouble(OutputError("the disk is full")), context), task)
+    assert not task.path.exists()
+
+
+def test_a_full_disk_ends_company_too(tmp_path):
+    class Company(Trouble):
+        together = 2
+
+        def evaluate_together(self, members, context):
+            yield next(members), StageOutcome(True), 2.5
+            raise OutputError("the disk is full")
+
+    job = Job(Company(), FunnelContext(out_dir=tmp_path))
+    given = perform_all(job, iter(tasks(tmp_path, 3)))
+    assert next(given)[1].seconds == 2.5
+    with pytest.raises(OutputError, match="full"):
+        next(given)
+    assert job.stage.seen == [], "nobody is computed one by one"
+
+
+def test_company_gives_each_result_once(tmp_path):
+    class Company(Trouble):
+        together = 2
+
+        def evaluate_together(self, members, context):
+            for member in members:
+                yield member, self.evaluate(member, context), 0.0
+
+    job = Job(Company(), FunnelContext(out_dir=tmp_path))
+    assert [task.id for task, _ in perform_all(job, iter(tasks(tmp_path, 3)))] == job.stage.seen == ["c000", "c001", "c002"]

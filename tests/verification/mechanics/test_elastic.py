@@ -92,3 +92,11 @@ def test_a_crystal_under_its_own_stress_has_the_error_of_its_slopes_alone(emt):
     pressed = elastic_tensor(metal("Cu", "fcc", 3.45), emt, ElasticConfig(relax_cell=False))
     bulk_modulus = pressed.quantities["bulk_modulus"]
     assert bulk_modulus.ok and bulk_modulus.uncertainty < 0.02 * bulk_modulus.value
+
+
+def test_ions_of_a_strained_cell_are_free_of_the_symmetry_that_the_strain_broke(emt):
+    """Strains below the tolerance of the space-group search: the atoms still relax as without any symmetry."""
+    hexagonal = AseAtomsAdaptor.get_structure(bulk("Cu", "hcp", a=2.55, c=4.16))
+    small = {"normal_strains": (-0.002, 0.002), "shear_strains": (-0.003, 0.003), "fmax_eV_per_A": 2e-4}
+    few, many = (elastic_tensor(hexagonal, emt, ElasticConfig(**small, symmetry=s)) for s in (True, False))
+    assert np.allclose(few.stiffness_GPa, many.stiffness_GPa, atol=2.0)

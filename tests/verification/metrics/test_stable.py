@@ -121,3 +121,17 @@ def test_processes_give_the_same(config, tmp_path):
     two = StableConfig(n=6, hull=config.hull, engine=ENGINE, relax=config.relax, workers=2)
     found = stable_unique_novel(SAMPLES, UNIQUE, NOVEL, two, tmp_path / "two", progress=False)
     assert found == stable_unique_novel(SAMPLES, UNIQUE, NOVEL, config, tmp_path / "one", progress=False)
+
+
+def test_a_phase_of_the_hull_is_stable():
+    """Zero above the hull is not above it."""
+    heights = {k: {"e_above_hull_eV_per_atom": e} for k, e in enumerate((0.0, 0.1, 0.2))}
+    found = stable._metrics(4, 3, 3, {k: {"status": "ok"} for k in heights}, heights, True, StableConfig(n=4))
+    assert found["sun_0.0"].k == 1 and found["sun_0.1"].k == 2 and found["sun_0.1"].n == 4
+    assert found["stable_0.1_of_relaxed"].n == 3
+
+
+def test_what_is_invalid_or_a_repetition_is_no_candidate(config, tmp_path):
+    verdicts = np.array([True, True, False]), np.array([True, True, True])
+    found = stable_unique_novel([ordered(), COLLAPSED, ordered(3.8)], *verdicts, config, tmp_path, progress=False)
+    assert (found["relax_candidates"].k, found["relax_candidates"].n) == (1, 3)

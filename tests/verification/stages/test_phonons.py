@@ -16,7 +16,7 @@ from sse_diffusion.thermo.gibbs import formation_gibbs_eV_per_atom
 from sse_diffusion.verification.phonons import PhononConfig, phonons
 from sse_diffusion.verification.potential import load_potential
 from sse_diffusion.verification.stage import FunnelContext, Member, StageOutcome
-from sse_diffusion.verification.stages.phonons import PhononStage, PhononStageConfig
+from sse_diffusion.verification.stages.phonons import PhononStage, PhononStageConfig, beyond_descriptor
 
 pytest.importorskip("phonopy")
 
@@ -39,6 +39,7 @@ def run(structure: Structure, out: Path, pressure_GPa: float = 0.0) -> StageOutc
 def test_fcc_copper_is_dynamically_stable_and_bcc_copper_is_not(tmp_path: Path) -> None:
     good = run(AseAtomsAdaptor.get_structure(bulk("Cu")), tmp_path)
     assert good.passed and good.values["phonon_stable"] is True and math.isfinite(good.values["phonon_lowest_THz"])
+    assert good.values["phonon_minus_descriptor_eV_per_atom"] is None, "elements have no descriptor"
     bad = run(AseAtomsAdaptor.get_structure(bulk("Cu", "bcc", a=2.87)), tmp_path)
     assert not bad.passed and "imaginary" in bad.reason and bad.values["phonon_lowest_THz"] < -0.3
 
@@ -51,6 +52,7 @@ def test_the_column_is_what_phonons_change_in_the_gibbs_energy(tmp_path: Path) -
     at = (found.structure.composition, -0.05, found.structure.volume / 4, 600.0)
     difference = formation_gibbs_eV_per_atom(*at, vibrations=found.modes) - formation_gibbs_eV_per_atom(*at)
     assert outcome.values["phonon_minus_descriptor_eV_per_atom"] == pytest.approx(difference, abs=1e-6)
+    assert beyond_descriptor(found, 200.0) is None, "nor has what is colder than it was fitted to"
     assert outcome.values["vibrational_free_energy_eV_per_atom"] < -0.1  # classical at 600 K: well below zero
 
 
@@ -60,3 +62,6 @@ def test_phonons_are_those_at_the_pressure_asked_for(tmp_path: Path) -> None:
     assert pressed > free + 0.01  # stiffer
     stage = PhononStage("phonons")
     assert stage.depends_on([], at(0.0, tmp_path)) != stage.depends_on([], at(10.0, tmp_path))
+    hotter = at(0.0, tmp_path)
+    hotter.temperature_K = 700.0
+    assert stage.depends_on([], at(0.0, tmp_path)) != stage.depends_on([], hotter)

@@ -194,3 +194,15 @@ def test_kinisi_agrees_on_the_tracer():
 def test_mean_squared_displacement_is_exact_for_a_straight_line():
     line = np.arange(10.0)[:, None, None] * np.ones((1, 2, 3))
     np.testing.assert_allclose(mean_squared_displacement(line, np.array([1, 4])), [3.0, 48.0])
+
+
+@pytest.mark.parametrize(("exponent", "status"), [(0.45, "subdiffusive"), (1.0, "diffusive")])
+def test_ions_that_move_in_cages_of_cages_are_no_diffusion_yet(exponent, status):
+    """Fractional Brownian motion, whose mean squared displacement is a power of time."""
+    t = np.arange(1.0, 301.0)
+    covariance = 0.5 * (t[:, None] ** exponent + t**exponent - np.abs(t[:, None] - t) ** exponent)
+    walk = 1.5 * np.einsum("ts,sic->tic", np.linalg.cholesky(covariance), np.random.default_rng(0).normal(size=(300, 40, 3)))
+    regime = diffusive_regime(paths(walk), RegimeConfig(hop_smoothing_ps=1.0))
+    assert regime.hops > 100 and regime.exponent == pytest.approx(exponent, abs=0.12) and regime.status == status
+    found = diffusivity(paths(walk), regime)
+    assert (found.status is Status.UNCONVERGED and "too short" in found.reason) == (status == "subdiffusive")

@@ -99,3 +99,26 @@ def test_pathways_open_in_other_programs(tmp_path, name):
     assert read.structure.composition.formula == "Cl1"
     # the drift is out: the ions are where the sites are, next to the framework's own place
     assert np.sort(density.ravel())[-40:].sum() * volume / density.size > 1.0
+
+
+def test_pathways_have_the_origin_of_the_crystal(tmp_path):
+    """An ion at rest is found where it is in the crystal, and so is the framework, which may drift."""
+    from pymatgen.io.vasp import Chgcar
+
+    from sse_diffusion.verification.dynamics.trajectory import Trajectory
+    from sse_diffusion.verification.transport.pathways import write_pathways
+
+    rng, frames = np.random.default_rng(0), 50
+    places = np.array([[0.25, 0.75, 0.5], [0.7, 0.2, 0.1]]) @ CELL
+    positions = places + np.linspace(0, 10, frames)[:, None, None] + 0.01 * rng.normal(size=(frames, 2, 3))
+    still = np.zeros(frames)
+    run = Trajectory(
+        np.array(["Li", "Cl"]), np.array([6.9, 35.5]), 0.1, 500.0, positions.astype(np.float32),
+        np.zeros_like(positions, dtype=np.float32), np.tile(CELL, (frames, 1, 1)), still, still, still, 0.0, "", {},
+    )  # fmt: skip
+    density = write_pathways(run, "Li", tmp_path / "CHGCAR", spacing_A=0.2)
+    highest = (np.array(np.unravel_index(density.argmax(), density.shape)) + 0.5) / density.shape
+    away = highest - [0.25, 0.75, 0.5]
+    assert np.linalg.norm((away - np.rint(away)) @ CELL) < 0.3
+    chlorine = Chgcar.from_file(str(tmp_path / "CHGCAR")).structure[0]
+    assert chlorine.distance_and_image_from_frac_coords([0.7, 0.2, 0.1])[0] < 0.1

@@ -6,8 +6,11 @@ import json
 
 from sse_diffusion.core.candidate import Candidate
 from sse_diffusion.core.config import build
+from sse_diffusion.verification.dynamics.guards import GuardConfig
 from sse_diffusion.verification.funnel import FunnelConfig, build_stages, run_funnel
 from sse_diffusion.verification.stage import FunnelContext
+from sse_diffusion.verification.stages import dynamics
+from sse_diffusion.verification.transport.study import TransportConfig, run_transport
 
 
 def funnel(tmp_path, cell, quick, engine, **settings):
@@ -33,3 +36,14 @@ def test_stage_records_the_conductivity_and_is_read_back(tmp_path, cell, landsca
 def test_a_slow_crystal_is_stopped_when_the_stage_is_a_gate(tmp_path, cell, landscape, quick):
     _, member, _ = funnel(tmp_path, cell, quick, landscape(3.0), min_conductivity_S_per_cm=100.0)
     assert not member.alive and "not above 100 S/cm" in member.reason and member.values["transport_sigma_status"] == "upper_bound"
+
+
+def test_a_gate_stops_what_is_surely_too_slow(tmp_path, cell, landscape, quick, monkeypatch):
+    protocol = TransportConfig(**{**quick, "temperatures_K": (1200, 700)}, guards=GuardConfig(min_distance_A=0.0))
+    study = run_transport(cell, "Li", landscape(0.15), protocol, tmp_path)
+    monkeypatch.setattr(dynamics, "run_transport", lambda *_: study)  # the same study, asked three times
+    values = funnel(tmp_path, cell, quick, landscape(0.15))[1].values
+    low, high = (values[f"transport_sigma_{end}_S_per_cm"] for end in ("low", "high"))
+    for least, passes in ((0.5 * (low + high), True), (1.01 * high, False)):
+        member = funnel(tmp_path, cell, quick, landscape(0.15), min_conductivity_S_per_cm=least)[1]
+        assert member.alive is passes

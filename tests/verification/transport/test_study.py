@@ -13,7 +13,7 @@ from sse_diffusion.core.results import Status
 from sse_diffusion.verification.dynamics.guards import GuardConfig
 from sse_diffusion.verification.dynamics.trajectory import Trajectory
 from sse_diffusion.verification.transport.paths import IonPaths
-from sse_diffusion.verification.transport.study import TransportConfig, run_transport, state_point
+from sse_diffusion.verification.transport.study import TransportConfig, _collect, run_transport, state_point
 
 
 def test_from_dynamics_to_the_conductivity_at_300_K(tmp_path, cell, landscape, quick):
@@ -107,3 +107,15 @@ def test_a_run_that_drifts_is_not_believed():
     assert "drifts" not in state_point([run], "Li", 1, config).tracer.reason
     tracer = state_point([drifting], "Li", 1, config).tracer
     assert tracer.status is Status.UNCONVERGED and "energy still drifts" in tracer.reason
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_ions_are_as_dense_as_at_the_lowest_temperature(order):
+    """An expanding crystal: what is extrapolated to room temperature is counted per volume of the coldest run."""
+    config = TransportConfig(drop_ps=0.0)
+    hot = recorded()
+    cold = replace(hot, target_K=400.0, cells_A=hot.cells_A * 0.9)
+    points = [state_point([run], "Li", 1, config) for run in (hot, cold)]
+    result = _collect("Li", 16, [points[k] for k in order], 1, config, {})
+    expected = result.tracer_fit.conductivity(300.0, 8 / (0.9 * 6.0) ** 3, 1)
+    assert result.nernst_einstein_target.value == pytest.approx(expected.value, rel=1e-9)

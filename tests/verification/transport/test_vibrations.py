@@ -52,6 +52,8 @@ def test_zero_frequency_weight_is_the_diffusivity():
     assert agrees(found, Quantity(s2 * tau * 1e-4, 0.02 * s2 * tau * 1e-4)) and not agrees(
         found, Quantity(2 * s2 * tau * 1e-4, 1e-6)
     )
+    few = vibrational_spectrum(run, "Li", segment_ps=40.0).diffusivity
+    assert few.status is Status.UNCONVERGED and few.reason == "only 4 segments"
     short = vibrational_spectrum(run, "Li", drop_ps=150.0, segment_ps=20.0).diffusivity
     assert short.status is Status.FAILED and "shorter than one segment" in short.reason
 
