@@ -105,6 +105,9 @@ def guarded(action: Callable[[], int], command: str) -> int:
     except KeyboardInterrupt:
         print(f"\ninterrupted. What was finished is kept; the same command goes on from there:\n  {command}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `| head`: nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise

@@ -46,9 +46,11 @@ def build(schema: type[T], values: Mapping[str, Any] | None) -> T:
 
 
 def _value(item: Field[Any], value: Any) -> Any:
-    """A list as a tuple; a mapping as the dataclass that the field makes by default."""
+    """A list as a tuple, and one word where there may be several; a mapping as the dataclass that the field makes by default."""
     if isinstance(value, Mapping) and is_dataclass(item.default_factory):
         return build(item.default_factory, value)
+    if isinstance(value, str) and isinstance(item.default, tuple):
+        return (value,)
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,9 @@ def run_predict(cfg: DictConfig) -> str:
     """
     if (cfg.input is None) == (cfg.formula is None):
         raise ConfigError("give either input=... or formula=...", "for example: sse predict formula=Li6PS5Cl, or input=my.cif")
+    temperature, pressure = (_number(name, cfg[name]) for name in ("temperature_K", "pressure_MPa"))
+    state = {"temperature_K": temperature, "pressure_GPa": pressure * GPa_per_MPa}
     asked = read_asked(cfg.input) if cfg.formula is None else [formula_asked(str(cfg.formula))]
-    state = {"temperature_K": float(cfg.temperature_K), "pressure_GPa": float(cfg.pressure_MPa) * GPa_per_MPa}
     if cfg.property is None and cfg.checkpoint is not None:
         raise ConfigError("checkpoint= is of one property", "add property=NAME")
     records = []
@@ -87,7 +89,22 @@ def run_predict(cfg: DictConfig) -> str:
     if cfg.out is not None:
         write_predictions(Path(str(cfg.out)).expanduser(), records)
         where = f"\nresults: {cfg.out}"
-    return screen_table(records) + f"\nat {state['temperature_K']:g} K and {float(cfg.pressure_MPa):g} MPa" + where
+    return screen_table(records) + f"\nat {temperature:g} K and {pressure:g} MPa" + where
+
+
+def _number(name: str, value: object) -> float:
+    """A temperature or pressure as typed.
+
+    Raises:
+        ConfigError: no number, or a negative one.
+    """
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ConfigError(f"{name} is {value}", "give a number of 0 or more")
+    return number
 
 
 def read_asked(source: str | Path) -> list[Asked]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from sse_diffusion.verification.potential import Potential
 
 logger = logging.getLogger(__name__)
+
+SHOWN = 20
+"""Crystals whose verdict is a line of the log; ``verification.json`` has all."""
 
 MOBILE_IONS = ("Li", "Na", "K", "Mg", "Ag")
 """Order in which ``mobile_ion: auto`` looks for an ion."""
@@ -71,8 +74,24 @@ def run_verify(cfg: DictConfig) -> int:
     if cfg.ledger:
         page.write_ledger(report)
     budget.log_result()
+    _log_verdicts(report.members, read.rejected)
     _raise_when_unsupported(report.members, context)
     return 0 if not read.rejected and all("energy_eV_per_atom" in m.values for m in report.members) else 1
+
+
+def _log_verdicts(members: Sequence[Member], rejected: Mapping[str, str]) -> None:
+    """A line for each of the first crystals, and for each that could not be read or has no energy."""
+    for name, reason in rejected.items():
+        logger.warning("%s was not read: %s", name, reason)
+    for number, member in enumerate(members):
+        found, gibbs = member.values, member.values.get("gibbs_above_hull_eV_per_atom")
+        if "energy_eV_per_atom" not in found:
+            logger.warning("%s ended at %s: %s", member.id, member.stopped_at, member.reason)
+        elif number < SHOWN:
+            height = "no height above the hull" if gibbs is None else f"{gibbs:+.3f} eV/atom from the hull"
+            mobile = found.get("md_mobile")
+            moves = "" if mobile is None else ", the ion moves" if mobile else ", the ion does not move"
+            logger.info("%s: %s%s%s", member.id, height, moves, f" ({member.reason})" if member.reason else "")
 
 
 def executor_and_budget(values: dict[str, Any], n_candidates: int) -> tuple[Executor, Budget]:

@@ -160,3 +160,12 @@ def test_doctor_data_checks_a_labelled_table(in_tmp: Path, capsys: pytest.Captur
 def test_ions_without_a_framework_are_refused(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sample", "fix.remove=Li", "out=here"]) == 2
     assert "fix.structure=framework.cif" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    import subprocess
+    import sys
+
+    command = f"{sys.executable} -m sse_diffusion.cli verify --help"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{command} | head -1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr

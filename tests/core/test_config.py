@@ -95,3 +95,12 @@ def test_group_choices_list_what_the_folders_hold() -> None:
 def test_describe_shows_comment_groups_and_options() -> None:
     text = describe("train")
     assert "trainer" in text and "cpu | ddp | gpu" in text and "max_steps:" in text
+
+
+def test_one_word_for_a_field_of_several_is_the_only_one() -> None:
+    @dataclass(frozen=True)
+    class Several:
+        names: tuple[str, ...] = ("a", "b")
+        word: str = "x"
+
+    assert build(Several, {"names": "head", "word": "y"}) == Several(("head",), "y")

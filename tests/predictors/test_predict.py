@@ -64,3 +64,10 @@ def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         code, _, err = predict(capsys, *arguments)
         assert code == 2
         assert word in err
+
+
+@pytest.mark.parametrize("option", ["temperature_K=hot", "temperature_K=nan", "pressure_MPa=-1"])
+def test_what_is_no_temperature_or_pressure_is_refused_as_typed(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name, value = option.split("=")
+    assert main(["predict", "formula=Li6PS5Cl", option]) == 2
+    assert f"{name} is {value}" in capsys.readouterr().err

@@ -42,11 +42,12 @@ def choose_guides(
     """
     check_weights(config.guidance, model.specs)
     check_weights(config.guidance_continuous, model.specs)
-    if config.particles < 1 or config.gradient_clip < 0:
-        raise ConfigError(
-            f"sampler.particles is {config.particles}, sampler.gradient_clip {config.gradient_clip}",
-            "give at least one particle, and a clip of 0 or more",
-        )
+    numbers = {name: getattr(config, name) for name in ("particles", "particle_strength", "gradient_strength", "gradient_clip")}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise ConfigError(f"sampler.{name} is {value!r}", "give a number of 0 or more")
+    if config.particles < 1:
+        raise ConfigError(f"sampler.particles is {config.particles}", "give at least one particle")
     guides: list[Guide] = [load_guide(path, model, asked) for path in config.guides] + list(more)
     in_company = config.particles > 1
     strength: dict[Stage, float] = {
@@ -116,6 +117,9 @@ def _predicted(
             predictor = load_predictor(str(judged[name].predictor), temperature_K=state[0], pressure_GPa=state[1])
             _check_ion(name, getattr(predictor, "mobile_ion", None), asked)
             guides.append(PredictorGuide(model, judged[name], predictor, interval, strength))
+        elif not by_head:
+            hint = f"set sampler.conductivity_judges=[{COMPOSITION}], or a head in sampler.conductivity_head"
+            raise ConfigError(f"{name} is asked, and nobody judges it", hint)
     return guides
 
 

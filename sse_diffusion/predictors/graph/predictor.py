@@ -276,7 +276,8 @@ class GraphPredictor:
             "predictor": self.kind,
             "checkpoint_sha256": self.sha256,
             "signed_value": mean,
-            "interval_95": [max(mean - half_95, target.floor), max(mean + half_95, target.floor)],
+            # never narrower than the 68 % that is reported about the value, which the floor may have lifted
+            "interval_95": [max(mean - half_95, target.floor), max(mean + half_95, max(mean, target.floor) + half_68)],
         }
         provenance |= {"domain_percentile": percentile} if math.isfinite(percentile) else {}
         status = Status.UNCONVERGED if reason else Status.OK

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -95,12 +95,12 @@ class ArrheniusFit:
 def fit_arrhenius(points: Sequence[Quantity], config: ArrheniusConfig | None = None) -> ArrheniusFit:
     """Joint fit of diffusivities (cm^2/s), one per run, each with ``provenance["temperature_K"]``.
 
-    Numbers (``ok`` or ``unconverged`` with an error) are fitted, upper bounds are censored points, failures are left out.
+    Numbers (``ok`` or ``unconverged`` with an error) are fitted, upper bounds are censored points, failures are left out. Of a
+    subdiffusive run the upper end of the interval is a bound: what fills the cage of an ion at once does not take it further.
     ``failed`` when fewer than two temperatures have a number: then only a bound at the lowest temperature can be given.
     """
     config = config or ArrheniusConfig()
-    numbers = [q for q in points if q.status in (Status.OK, Status.UNCONVERGED) and q.value > 0 and q.uncertainty > 0]
-    bounds = [q for q in points if q.status is Status.UPPER_BOUND and q.value > 0]
+    numbers, bounds = _numbers_and_bounds(points)
     temperatures = tuple(sorted({float(q.provenance["temperature_K"]) for q in numbers}))
     if len(temperatures) < 2:
         reason = f"diffusivities at {len(temperatures)} temperatures ({len(bounds)} upper bounds): an activation energy needs two"
@@ -175,6 +175,15 @@ def _draw(
     index = rng.choice(len(grid), size=config.draws, p=weights / weights.sum())
     noise = rng.standard_normal((config.draws, design.shape[1]))
     return np.array(means)[index] + np.einsum("spq,sq->sp", np.array(roots)[index], noise), grid[index]
+
+
+def _numbers_and_bounds(points: Sequence[Quantity]) -> tuple[list[Quantity], list[Quantity]]:
+    """What is fitted, and what only limits it."""
+    measured = [q for q in points if q.status in (Status.OK, Status.UNCONVERGED) and q.value > 0 and q.uncertainty > 0]
+    falling = [q for q in measured if q.provenance.get("subdiffusive")]
+    limits = [replace(q, value=q.provenance["interval_95"][1], status=Status.UPPER_BOUND) for q in falling]
+    stated = [q for q in points if q.status is Status.UPPER_BOUND and q.value > 0]
+    return [q for q in measured if not q.provenance.get("subdiffusive")], stated + limits
 
 
 def _weights(coefficients: np.ndarray, scatter: np.ndarray, centre: float, bounds: Sequence[Quantity]) -> np.ndarray:

@@ -148,10 +148,12 @@ def diffusivity(paths: IonPaths, regime: Regime) -> Quantity:
     :attr:`IonPaths.collective` the collective (charge) one.
 
     ``upper_bound`` for ions that the regime calls immobile; ``unconverged`` for subdiffusive ones, and when the error is larger
-    than half of the value. The 95 % interval is in the provenance, see :func:`interval`.
+    than half of the value. The 95 % interval is in the provenance, see :func:`interval`; so is ``subdiffusive``: the slope still
+    falls with the lag, so that what it tends to is at most this.
     """
     unit, duration = "cm^2/s", round(paths.duration_ps, 3)
     facts: dict[str, Any] = {"temperature_K": paths.temperature_K, "duration_ps": duration, "hops": regime.hops}
+    facts["subdiffusive"] = regime.status == "subdiffusive"
     if regime.status == "immobile":
         return Quantity(regime.upper_bound_cm2_per_s, math.nan, unit, Status.UPPER_BOUND, regime.reason, facts)
     fit = straight_part(paths, regime)

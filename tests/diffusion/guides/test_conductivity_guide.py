@@ -166,6 +166,12 @@ def test_who_judges(judging: CrystalModel, head: ConductivityHead, tmp_path: Pat
         stages(gradient_strength=1.0, conductivity_head=None)
     with pytest.raises(ConfigError, match="nobody is called 'haed'"):
         stages(particles=4, conductivity_judges=("haed",))
+    for nobody in ({"conductivity_judges": ()}, {"conductivity_judges": ("head",), "conductivity_head": None}):
+        with pytest.raises(ConfigError, match="nobody judges"):
+            stages(particles=4, **nobody)
+    for name, value in (("gradient_strength", -1.0), ("gradient_clip", -1.0), ("particle_strength", float("inf"))):
+        with pytest.raises(ConfigError, match=name):
+            stages(particles=4, **{name: value})
     with pytest.raises(ConfigError, match=r"knows Li only, ask\.mobile_ion is Na"):
         config = SamplerConfig(conductivity_head=str(tmp_path), gradient_strength=1.0)
         choose_guides(judging, {CONDUCTIVITY: FAST, "mobile_ion": "Na"}, config, (), STATE)

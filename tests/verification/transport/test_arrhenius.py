@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -133,3 +134,20 @@ def test_haven_interval_is_that_of_the_noisier_diffusivity():
     low, high = interval(collective.value, collective.uncertainty)
     ratio = haven_ratio(Quantity(1.0, 1e-4, "cm^2/s"), collective)
     assert ratio.provenance["interval_95"] == pytest.approx((1.0 / high, 1.0 / low), rel=0.05)
+
+
+def test_a_subdiffusive_run_limits_the_fit_and_is_not_fitted():
+    """What fills a cage at once is no diffusion: at 500 K it would make the barrier half of what the hot runs say."""
+    rng = np.random.default_rng(0)
+    hot = [run(t, 0.1, rng) for t in (800, 800, 700, 700, 600, 600)]
+    high = math.exp(math.log(run(500, 0.01, rng).value) + 3.0)
+    caged = Quantity(high, 0.2 * high, "cm^2/s", Status.UNCONVERGED, "t^0.5", {
+        "temperature_K": 500.0, "interval_95": (0.7 * high, 1.6 * high), "subdiffusive": True,
+    })  # fmt: skip
+    alone, both = fit_arrhenius(hot, FAST), fit_arrhenius([*hot, caged], FAST)
+    fitted = fit_arrhenius([*hot, replace(caged, provenance={**caged.provenance, "subdiffusive": False})], FAST)
+    assert both.temperatures_K == (600.0, 700.0, 800.0) and both.provenance["upper_bounds"] == 1
+    assert both.activation_energy_eV.value == pytest.approx(alone.activation_energy_eV.value, abs=0.02)
+    assert fitted.activation_energy_eV.value < 0.7 * alone.activation_energy_eV.value
+    tight = replace(caged, provenance={**caged.provenance, "interval_95": (0.0, 0.6 * true(500))})
+    assert fit_arrhenius([*hot, tight], FAST).activation_energy_eV.value > alone.activation_energy_eV.value
