@@ -91,6 +91,7 @@ class Budget:
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._steps: dict[str, list[float]] = defaultdict(list)
         self._spent: dict[str, float] = defaultdict(float)
+        self._spent_before: dict[str, float] = defaultdict(float)
 
     @property
     def remaining_s(self) -> float:
@@ -103,8 +104,7 @@ class Budget:
         if steps > 0:
             self._seconds[stage.name].append(result.seconds)
             self._steps[stage.name].append(steps)
-        if now:
-            self._spent[stage.name] += result.seconds
+        (self._spent if now else self._spent_before)[stage.name] += result.seconds
 
     def cost(self, stage: Stage, member: Member, context: FunnelContext) -> float:
         """Computing seconds expected of one candidate at one stage."""
@@ -199,6 +199,7 @@ class Budget:
             "estimated_wall_s": round(total / self.workers, 1),
             "estimated_energy_Wh": self._energy_Wh(total / self.workers),
             "computing_s": {k: round(v, 1) for k, v in self._spent.items()},
+            "computing_before_s": {k: round(v, 1) for k, v in self._spent_before.items()},
             "wall_s": round(wall, 1),
             "energy_Wh": self._energy_Wh(wall),
             "watts": self.watts,

@@ -85,7 +85,9 @@ def test_more_time_goes_on_where_the_last_call_stopped(tmp_path):
     report, _ = run(tmp_path, CANDIDATES, limit=3600.0)
     assert all(m.alive for m in report.members)
     assert (tmp_path / "stages" / "relax" / "best.json").stat().st_mtime_ns == stamp, "what is there costs nothing"
-    less, _ = run(tmp_path, CANDIDATES, limit=0.5)
+    less, budget = run(tmp_path, CANDIDATES, limit=0.5)
+    record = budget.report()
+    assert record["computing_before_s"]["relax"] > 0 and "relax" not in record["computing_s"], "what it did cost is not forgotten"
     assert all("relax" in m.results for m in less.members), "nor is it thrown away for a small budget"
 
 
