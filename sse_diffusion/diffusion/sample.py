@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,12 @@ from sse_diffusion.core.provenance import git_commit, package_versions, sha256_o
 from sse_diffusion.core.threads import set_threads
 from sse_diffusion.diffusion.fix import FixConfig, inpaint_candidates
 from sse_diffusion.diffusion.generate import sample_candidates
+from sse_diffusion.diffusion.guides.predictor_guide import needs_structure
 from sse_diffusion.diffusion.model import KIND, VERSION
 from sse_diffusion.diffusion.samplers import SamplerConfig
+from sse_diffusion.predictors.registry import load_predictor
 from sse_diffusion.thermo.conditions import ConditionSpec, load_judged_specs
-from sse_diffusion.thermo.request import parse_request
+from sse_diffusion.thermo.request import Interval, Request, parse_request
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -62,7 +64,7 @@ def run_sample(cfg: DictConfig) -> int:
         candidates = sample_candidates(cfg.checkpoint, *asked)
     else:
         candidates = inpaint_candidates(cfg.checkpoint, fix, *asked)
-    write_candidates(candidates, out)
+    write_candidates(candidates, out, judged_columns(candidates, request))
     record = {
         "asked": request.to_dict(), "n": len(candidates), "config": OmegaConf.to_container(cfg, resolve=True),
         "checkpoint_sha256": sha256_of_file(checkpoint_dir(cfg.checkpoint) / "weights.safetensors"),
@@ -73,14 +75,33 @@ def run_sample(cfg: DictConfig) -> int:
     return 0
 
 
-def write_candidates(candidates: Sequence[Candidate], out: Path) -> None:
-    """CSV, extxyz and one CIF per crystal; the same id everywhere."""
+def judged_columns(candidates: Sequence[Candidate], request: Request) -> list[dict[str, Any]]:
+    """What the predictors that were asked to judge say of each crystal, as they judge it: value, 68 % half-width, status."""
+    specs, rows = load_judged_specs(), [dict[str, Any]() for _ in candidates]
+    for name, asked in request.conditions.items():
+        if name not in specs or not isinstance(asked, Interval):
+            continue
+        state = request.temperature_K, request.pressure_GPa
+        predictor = load_predictor(str(specs[name].predictor), temperature_K=state[0], pressure_GPa=state[1])
+        whole = needs_structure(predictor)
+        crystals = [c.structure if whole else c.structure.composition.reduced_composition for c in candidates]
+        lo, hi = (specs[name].standardise(end) * specs[name].std + specs[name].mean for end in (asked.lo, asked.hi))
+        found, title = predictor.predict(crystals), f"predicted_{specs[name].predictor}"
+        for row, q in zip(rows, found, strict=True):
+            row |= {title: round(q.value, 4), f"{title}_sd": round(q.uncertainty, 4), f"{title}_status": str(q.status)}
+        met = sum(q.ok and lo <= q.value <= hi for q in found)
+        log.info("%s: %d of %d crystals are as asked by the predictor that judged them", name, met, len(found))
+    return rows
+
+
+def write_candidates(candidates: Sequence[Candidate], out: Path, more: Sequence[Mapping[str, Any]] = ()) -> None:
+    """CSV, extxyz and one CIF per crystal; the same id everywhere. ``more``: further columns of each."""
     from ase.io import write
     from pymatgen.io.ase import AseAtomsAdaptor
 
-    rows = [candidate_row(c) for c in candidates]
+    rows = [candidate_row(c) | dict(further) for c, further in zip(candidates, more or [{}] * len(candidates), strict=True)]
     with (out / "crystals.csv").open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, COLUMNS)
+        writer = csv.DictWriter(handle, list(rows[0]) if rows else COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     frames = []
@@ -99,4 +120,5 @@ def candidate_row(candidate: Candidate) -> dict[str, Any]:
         "id": candidate.id, "formula": s.composition.reduced_formula, "space_group": candidate.space_group, "n_atoms": len(s),
         "volume_A3_per_atom": round(s.volume / len(s), 4), "surprisal": round(candidate.surprisal, 4),
         "seed": candidate.info.get("seed"), "index": candidate.info.get("index"),
+        **{name: candidate.info[name] for name in ("ess",) if name in candidate.info},
     }  # fmt: skip
