@@ -108,8 +108,9 @@ def draw(result: Any) -> None:
                 one = run[name]
                 if one.status is Status.FAILED:
                     continue
-                marker = "v" if one.status is Status.UPPER_BOUND else "o"
-                low, high = one.provenance.get("interval_95", (one.value, one.value))
+                only_limits = one.status is Status.UPPER_BOUND or one.provenance.get("subdiffusive")
+                marker = "v" if only_limits else "o"
+                low, high = (one.value, one.value) if only_limits else one.provenance["interval_95"]
                 errors = [[factor * max(0.0, one.value - low)], [factor * max(0.0, high - one.value)]]
                 axes.errorbar(1000 / point.temperature_K, factor * one.value, errors, fmt=marker, color=colour, ms=4, capsize=2)
         if fit.status is not Status.FAILED:
