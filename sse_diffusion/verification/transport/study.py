@@ -92,7 +92,7 @@ class TransportConfig:
         frame_ps = every * self.timestep_fs / 1000.0
         return DynamicsConfig(
             ensemble=self.ensemble,
-            temperature_K=temperature_K,
+            temperature_K=float(temperature_K),  # 1000 and 1000.0 are one run
             pressure_GPa=self.pressure_GPa,
             timestep_fs=self.timestep_fs,
             steps=max(1, round((self.drop_ps + self.keep_ps) / frame_ps)) * every,

@@ -119,3 +119,12 @@ def test_the_ions_are_as_dense_as_at_the_lowest_temperature(order):
     result = _collect("Li", 16, [points[k] for k in order], 1, config, {})
     expected = result.tracer_fit.conductivity(300.0, 8 / (0.9 * 6.0) ** 3, 1)
     assert result.nernst_einstein_target.value == pytest.approx(expected.value, rel=1e-9)
+
+
+def test_a_temperature_is_the_same_however_it_is_typed(tmp_path, cell, landscape, quick):
+    typed = [TransportConfig(**{**quick, "temperatures_K": t, "keep_ps": 0.1}, replicas=1) for t in ((800, 600), (800.0, 600.0))]
+    engine = landscape(0.1)
+    run_transport(cell, "Li", engine, typed[0], tmp_path)
+    first = engine.calls
+    run_transport(cell, "Li", engine, typed[1], tmp_path)
+    assert first > 0 and engine.calls == first
