@@ -1,10 +1,10 @@
 """The conductivity head against measurements that neither it nor its teacher has seen, by level of masking or noise.
 
-    python benchmarks/conductivity_head.py [trunk=mp_base] [draws=24] [cache=]
+    python benchmarks/conductivity_head.py [trunk=mp_base] [draws=24]
 
 Folds of reduced formulas over all lithium crystals of the table. For each the teacher is fitted again without the measurements
 of the fold's compositions and without the papers they come from; it labels the other crystals, the head is trained on those, and
-both are asked for the fold. `teacher_mae` is then out of sample, too. `cache`: a file that keeps the tokens of the frozen trunk.
+both are asked for the fold. `teacher_mae` is then out of sample, too.
 Writes results/conductivity_head.json.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ from sse_diffusion.data.grouped import composition_key, connected_groups, groupe
 from sse_diffusion.diffusion.conductivity_head_scores import score
 from sse_diffusion.diffusion.conductivity_head_training import compositions_of, lithium_crystals, out_of_fold
 from sse_diffusion.diffusion.conductivity_labels import ConductivityLabels, label_compositions, near_room_temperature
-from sse_diffusion.diffusion.noise_levels import LEVELS
 from sse_diffusion.predictors.conductivity.inputs import inputs_of
 from sse_diffusion.predictors.conductivity.model import ConductivityModel, observations_of
 from sse_diffusion.predictors.conductivity.predictor import ConductivityPredictor
@@ -53,19 +51,12 @@ def merged(parts: list[ConductivityLabels], fold: np.ndarray, **fields: np.ndarr
 
 def main() -> None:
     """Fit, judge, score, write."""
-    given = options(sys.argv[1:], trunk="mp_base", draws=24, cache="")
+    given = options(sys.argv[1:], trunk="mp_base", draws=24)
     _, config = prepare_task(compose("experiment/predictor_conductivity_head"))
     config = replace(config, trunk=given["trunk"], draws=given["draws"])
     torch.set_num_threads(config.threads)
     data, features, objective, _ = lithium_crystals(config)
-    cache = Path(given["cache"] or "/nonexistent")
-    if cache.is_file():
-        tokens, levels = torch.load(cache)
-    else:
-        tokens = features.in_training(objective, config.draws, config.seed)
-        levels = {stage: {level: features.at_level(stage, level, config.seed) for level in LEVELS[stage]} for stage in LEVELS}
-        if given["cache"]:
-            torch.save((tokens, levels), cache)
+    tokens, levels = features.in_training(objective, config.draws, config.seed), features.at_levels(config.seed)
     compositions = compositions_of(data, features.rows)
     keys = np.array([composition_key(c.get_el_amt_dict()) for c in compositions])
     fold = grouped_folds(connected_groups([c.reduced_formula for c in compositions]), config.n_folds, config.seed)

@@ -22,14 +22,12 @@ from measure import options, training_setup, write
 from torch import Tensor
 from tqdm import tqdm
 
+from sse_diffusion.diffusion.conductivity_head_scores import HALF_WIDTHS
 from sse_diffusion.diffusion.guides.property_guide import judged
 from sse_diffusion.diffusion.model import load_model
 from sse_diffusion.diffusion.noise_levels import LEVELS, at_level
 from sse_diffusion.diffusion.objective import property_labels
 from sse_diffusion.thermo.conditions import ConditionSpec
-
-ONE_SIGMA = 0.9945
-"""Half-width of a Gaussian's central 68 %, in standard deviations."""
 
 
 def score(spec: ConditionSpec, label: Tensor, mean: Tensor, std: Tensor) -> dict[str, Any]:
@@ -42,8 +40,7 @@ def score(spec: ConditionSpec, label: Tensor, mean: Tensor, std: Tensor) -> dict
         "n": int(known.sum()),
         "r2": round(float(1.0 - (error**2).mean() / y.var()), 3),
         "mae": round(float(np.abs(real[:, 0] - real[:, 1]).mean()), 4),
-        "coverage_68": round(float((np.abs(error) <= ONE_SIGMA * s).mean()), 3),
-        "coverage_95": round(float((np.abs(error) <= 1.96 * s).mean()), 3),
+        **{name: round(float((np.abs(error) <= z * s).mean()), 3) for name, z in HALF_WIDTHS.items()},
     }
 
 

@@ -98,7 +98,9 @@ def run_verb(verb: str, config: DictConfig) -> int:
 def guarded(action: Callable[[], int], command: str) -> int:
     """Call ``action`` and turn errors that the user can mend into one message on stderr and an exit code."""
     try:
-        return action()
+        code = action()
+        sys.stdout.flush()
+        return code
     except SSEError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

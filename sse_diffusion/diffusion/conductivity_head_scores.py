@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import norm, rankdata
+from scipy.stats import mannwhitneyu, norm
 
 from sse_diffusion.diffusion.conductivity_head import JudgedConductivity
 from sse_diffusion.diffusion.conductivity_labels import ConductivityLabels
@@ -60,9 +60,8 @@ def _against(
 
 def auc(score: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
     """Probability that a positive row scores above a negative one; NaN when there is only one kind."""
-    n_positive = int(positive.sum())
-    pairs = n_positive * (len(positive) - n_positive)
-    return float((rankdata(score)[positive].sum() - n_positive * (n_positive + 1) / 2) / pairs) if pairs else float("nan")
+    pairs = int(positive.sum()) * int((~positive).sum())
+    return float(mannwhitneyu(score[positive], score[~positive]).statistic / pairs) if pairs else float("nan")
 
 
 def _mean(values: Float[np.ndarray, " m"]) -> float | None:

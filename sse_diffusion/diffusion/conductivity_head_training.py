@@ -28,7 +28,6 @@ from sse_diffusion.diffusion.conductivity_labels import ConductivityLabels, labe
 from sse_diffusion.diffusion.encode_dataset import ConditionEncoder
 from sse_diffusion.diffusion.guides.guide import Stage
 from sse_diffusion.diffusion.model import load_model
-from sse_diffusion.diffusion.noise_levels import LEVELS
 from sse_diffusion.diffusion.objective import Objective, ObjectiveConfig
 from sse_diffusion.diffusion.trunk_features import TrunkFeatures
 from sse_diffusion.predictors.conductivity.arrhenius import REFERENCE_K
@@ -116,7 +115,7 @@ def train_conductivity_head(config: ConductivityHeadTrainConfig) -> dict[str, An
     teacher = load_predictor("log10_conductivity", config.teacher, temperature_K=REFERENCE_K)
     labels = label_compositions(compositions, teacher, rows)
     tokens = features.in_training(objective, config.draws, config.seed)
-    levels = {stage: {level: features.at_level(stage, level, config.seed) for level in LEVELS[stage]} for stage in LEVELS}
+    levels = features.at_levels(config.seed)
     choices = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "progress", "wandb")}
     choices["measured"] = [Path(path).name for path in config.measured]
     with track(config.out, choices, config.wandb) as tracker:

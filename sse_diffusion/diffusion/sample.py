@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sse_diffusion.core.atomic_files import write_json_atomically
 from sse_diffusion.core.candidate import Candidate
 from sse_diffusion.core.checkpoint import checkpoint_dir
@@ -20,6 +22,7 @@ from sse_diffusion.diffusion.generate import sample_candidates
 from sse_diffusion.diffusion.guides.predictor_guide import needs_structure
 from sse_diffusion.diffusion.model import KIND, VERSION
 from sse_diffusion.diffusion.samplers import SamplerConfig
+from sse_diffusion.predictors.protocol import Predictor
 from sse_diffusion.predictors.registry import load_predictor
 from sse_diffusion.thermo.conditions import ConditionSpec, load_judged_specs
 from sse_diffusion.thermo.request import Interval, Request, parse_request
@@ -60,11 +63,12 @@ def run_sample(cfg: DictConfig) -> int:
     fix, asked = build(FixConfig, cfg.get("fix")), (request, int(cfg.n), int(cfg.seed), build(SamplerConfig, cfg.sampler))
     if fix.structure is None and (fix.add or fix.remove):
         raise ConfigError("fix.add and fix.remove need a framework", "give its file: fix.structure=framework.cif")
+    judges = load_judges(request)  # before sampling: what they refuse must not cost the crystals
     if fix.structure is None:
         candidates = sample_candidates(cfg.checkpoint, *asked)
     else:
         candidates = inpaint_candidates(cfg.checkpoint, fix, *asked)
-    write_candidates(candidates, out, judged_columns(candidates, request))
+    write_candidates(candidates, out, judged_columns(candidates, request, judges))
     record = {
         "asked": request.to_dict(), "n": len(candidates), "config": OmegaConf.to_container(cfg, resolve=True),
         "checkpoint_sha256": sha256_of_file(checkpoint_dir(cfg.checkpoint) / "weights.safetensors"),
@@ -75,22 +79,33 @@ def run_sample(cfg: DictConfig) -> int:
     return 0
 
 
-def judged_columns(candidates: Sequence[Candidate], request: Request) -> list[dict[str, Any]]:
-    """What the predictors that were asked to judge say of each crystal, as they judge it: value, 68 % half-width, status."""
+def load_judges(request: Request) -> dict[str, Predictor]:
+    """The predictors of what is asked and no condition of the model, at the request's state point.
+
+    Raises:
+        ConfigError: a state point out of a predictor's range. CheckpointError: its checkpoint is missing or damaged.
+    """
+    specs, state = load_judged_specs(), {"temperature_K": request.temperature_K, "pressure_GPa": request.pressure_GPa}
+    return {
+        name: load_predictor(str(specs[name].predictor), None, **state)
+        for name, asked in request.conditions.items()
+        if name in specs and isinstance(asked, Interval)
+    }
+
+
+def judged_columns(candidates: Sequence[Candidate], request: Request, judges: Mapping[str, Predictor]) -> list[dict[str, Any]]:
+    """What the predictors say of each crystal, as they judge it: value, 68 % half-width, status."""
     specs, rows = load_judged_specs(), [dict[str, Any]() for _ in candidates]
-    for name, asked in request.conditions.items():
-        if name not in specs or not isinstance(asked, Interval):
-            continue
-        state = request.temperature_K, request.pressure_GPa
-        predictor = load_predictor(str(specs[name].predictor), temperature_K=state[0], pressure_GPa=state[1])
-        whole = needs_structure(predictor)
+    for name, predictor in judges.items():
+        asked, whole = request.conditions[name], needs_structure(predictor)
+        assert isinstance(asked, Interval)  # as load_judges chose them
         crystals = [c.structure if whole else c.structure.composition.reduced_composition for c in candidates]
-        lo, hi = (specs[name].standardise(end) * specs[name].std + specs[name].mean for end in (asked.lo, asked.hi))
+        lo, hi = specs[name].transformed(np.array([asked.lo, asked.hi]))
         found, title = predictor.predict(crystals), f"predicted_{specs[name].predictor}"
         for row, q in zip(rows, found, strict=True):
             row |= {title: round(q.value, 4), f"{title}_sd": round(q.uncertainty, 4), f"{title}_status": str(q.status)}
-        met = sum(q.ok and lo <= q.value <= hi for q in found)
-        log.info("%s: %d of %d crystals are as asked by the predictor that judged them", name, met, len(found))
+        met = sum(bool(q.ok and lo <= q.value <= hi) for q in found)
+        log.info("%s: %d of %d crystals are as asked by its predictor", name, met, len(found))
     return rows
 
 
@@ -115,10 +130,9 @@ def write_candidates(candidates: Sequence[Candidate], out: Path, more: Sequence[
 
 def candidate_row(candidate: Candidate) -> dict[str, Any]:
     """One CSV row."""
-    s = candidate.structure
+    s, info = candidate.structure, candidate.info
     return {
         "id": candidate.id, "formula": s.composition.reduced_formula, "space_group": candidate.space_group, "n_atoms": len(s),
         "volume_A3_per_atom": round(s.volume / len(s), 4), "surprisal": round(candidate.surprisal, 4),
-        "seed": candidate.info.get("seed"), "index": candidate.info.get("index"),
-        **{name: candidate.info[name] for name in ("ess",) if name in candidate.info},
+        "seed": info.get("seed"), "index": info.get("index"), **({"ess": info["ess"]} if "ess" in info else {}),
     }  # fmt: skip

@@ -16,7 +16,7 @@ from sse_diffusion.data.datamodule import VALIDATION_EPOCH, CrystalDataModule
 from sse_diffusion.diffusion.guides.guide import Seen, Stage
 from sse_diffusion.diffusion.guides.property_guide import crystal_token
 from sse_diffusion.diffusion.model import CrystalModel
-from sse_diffusion.diffusion.noise_levels import at_level
+from sse_diffusion.diffusion.noise_levels import LEVELS, at_level
 from sse_diffusion.diffusion.objective import Objective
 
 
@@ -46,6 +46,10 @@ class TrunkFeatures:
                 pair = crystal_token(self.model, Seen("discrete", shown.masked.batch)), crystal_token(self.model, noisy)
                 tokens[draw, places] = torch.stack(pair, dim=1)
         return tokens
+
+    def at_levels(self, seed: int) -> dict[Stage, dict[float, Float[Tensor, "n d"]]]:
+        """:meth:`at_level` of all :data:`~sse_diffusion.diffusion.noise_levels.LEVELS`."""
+        return {stage: {level: self.at_level(stage, level, seed) for level in levels} for stage, levels in LEVELS.items()}
 
     @torch.no_grad()
     def at_level(self, stage: Stage, level: float, seed: int) -> Float[Tensor, "n d"]:

@@ -132,7 +132,7 @@ class ConditionSpec:
 
     def standardised(self, values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         """:meth:`standardise` of many values; NaN stays NaN."""
-        return np.where(np.isinf(values), values, (self._transformed(values) - self.mean) / self.std)
+        return (self.transformed(values) - self.mean) / self.std
 
     def unstandardise(self, value: float) -> float:
         """Inverse of :meth:`standardise`, in ``unit``."""
@@ -143,10 +143,14 @@ class ConditionSpec:
             return 10.0**raw
         return max(raw, 0.0) ** 2 if self.transform == "sqrt" else raw
 
-    def _transformed(self, values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    def transformed(self, values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+        """Values in ``unit`` on the scale of the transform (log10 of a conductivity); open ends stay +-inf, NaN stays NaN."""
+        found = values
         if self.transform == "log10":
-            return np.log10(np.maximum(values, 1e-30))
-        return np.sqrt(np.maximum(values, 0.0)) if self.transform == "sqrt" else values
+            found = np.log10(np.maximum(values, 1e-30))
+        elif self.transform == "sqrt":
+            found = np.sqrt(np.maximum(values, 0.0))
+        return np.where(np.isinf(values), values, found)
 
     def index(self, choice: str) -> int:
         """Index of a category.

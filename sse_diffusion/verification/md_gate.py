@@ -310,7 +310,7 @@ def _verdict(base: MDGateResult, curves: _Curves, trajectory: Trajectory, config
     against = []
     if trajectory.stopped.startswith(MELTED):
         against.append(trajectory.stopped)
-    elif problem := framework_problem(config.dynamics().guards, base.framework_shift):
+    elif problem := framework_problem(config.framework_shift_max, base.framework_shift):
         against.append(problem)
     solid = not against
     if base.msd_A2 <= config.mobile_msd_A2:

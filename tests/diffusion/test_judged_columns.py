@@ -9,6 +9,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from sse_diffusion.core.candidate import Candidate
+from sse_diffusion.core.compose import compose
+from sse_diffusion.core.errors import ConfigError
 from sse_diffusion.core.results import Quantity, Status
 from sse_diffusion.diffusion import sample
 from sse_diffusion.thermo.chemistry import Chemistry
@@ -30,13 +32,20 @@ class ByAnion:
 @pytest.mark.parametrize(("asked", "met"), [(Interval(1e-4, math.inf), 1), (Interval(0.0, 1e-5), 1), (Interval(1e-7, 1.0), 2)])
 def test_crystals_carry_what_the_judge_says_of_them(monkeypatch, caplog, asked, met):
     states = []
-    monkeypatch.setattr(sample, "load_predictor", lambda name, **state: states.append((name, state)) or ByAnion())
+    monkeypatch.setattr(sample, "load_predictor", lambda name, checkpoint, **state: states.append((name, state)) or ByAnion())
     crystals = [Structure(Lattice.cubic(5), ["Li", x], [[0, 0, 0], [0.5] * 3]) for x in ("S", "O", "I")]
     candidates = [Candidate(f"c{i}", crystal) for i, crystal in enumerate(crystals)]
     request = Request({"conductivity_S_per_cm": asked}, Chemistry(), temperature_K=400.0)
     with caplog.at_level(logging.INFO, "sse_diffusion"):
-        rows = sample.judged_columns(candidates, request)
+        rows = sample.judged_columns(candidates, request, sample.load_judges(request))
     assert [row["predicted_log10_conductivity"] for row in rows] == [-3.0, -6.0, -6.0]
     assert rows[2]["predicted_log10_conductivity_status"] == "unconverged"
     assert f"{met} of 3 crystals are as asked" in caplog.text and states[0][1]["temperature_K"] == 400.0
-    assert sample.judged_columns(candidates, Request({}, Chemistry())) == [{}, {}, {}]
+    assert sample.judged_columns(candidates, Request({}, Chemistry()), {}) == [{}, {}, {}]
+
+
+def test_what_a_judge_refuses_is_refused_before_anything_is_sampled(monkeypatch, tmp_path):
+    monkeypatch.setattr(sample, "sample_candidates", lambda *_: pytest.fail("sampled first"))
+    hot = ("ask.conductivity_S_per_cm=>1e-4", "ask.temperature_K=1500", "sampler.conductivity_judges=[head]")
+    with pytest.raises(ConfigError, match="temperature_K is 1500"):
+        sample.run_sample(compose("sample", [*hot, "sampler.particles=2", "checkpoint=mp_tiny", f"out={tmp_path}"]))

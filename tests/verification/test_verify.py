@@ -246,3 +246,10 @@ def test_orderings_are_weighted_by_the_energies_of_their_cells():
 
     second = 1 / (1 + math.exp(8 * 0.01 / (BOLTZMANN_eV_PER_K * 600.0)))
     assert mean(-3.0, -2.99) == pytest.approx(10.0 + second) and mean(-3.0, None) == pytest.approx(10.5)
+
+
+def test_the_log_has_a_line_for_each_crystal_and_for_what_was_not_read(cif, tmp_path, caplog):
+    (cif.parent / "broken.cif").write_text("data_\n")
+    with caplog.at_level("INFO", "sse_diffusion"):
+        assert verify(cif.parent, tmp_path / "run") == 1
+    assert "LiCl: no height above the hull" in caplog.text and "broken.cif was not read:" in caplog.text

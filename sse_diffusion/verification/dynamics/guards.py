@@ -102,8 +102,8 @@ def framework_shift(
     return total / int(framework.sum())
 
 
-def framework_problem(config: GuardConfig, shift: float) -> str:
-    """Reason when the framework has left its places (:func:`framework_shift`), or an empty text."""
-    if not shift > config.framework_shift:
+def framework_problem(limit: float, shift: float) -> str:
+    """Reason when the framework is further from its places (:func:`framework_shift`) than the limit, or an empty text."""
+    if not shift > limit:
         return ""
-    return f"{MELTED}: its atoms are {shift:.2f} squared spacings from its places (> {config.framework_shift:g}; 0.3: a liquid)"
+    return f"{MELTED}: its atoms are {shift:.2f} squared spacings from its places (> {limit:g}; 0.3: a liquid)"

@@ -164,7 +164,7 @@ class Replica:
             cell = self.atoms.cell.array
             places = self.reference @ cell, now @ cell
             shift = framework_shift(*places, cell, self.masses[:, 0], self.kinds, self.framework)
-            self.stop(framework_problem(self.config.guards, shift))
+            self.stop(framework_problem(self.config.guards.framework_shift, shift))
 
     def stop(self, reason: str) -> None:
         """End the run for good when there is a reason."""

@@ -11,7 +11,7 @@ import numpy as np
 from sse_diffusion.core.config import build
 from sse_diffusion.core.errors import ConfigError, SSEError
 from sse_diffusion.core.results import Quantity, Status
-from sse_diffusion.verification.relax import RelaxConfig, RelaxResult, relax_together
+from sse_diffusion.verification.relax import RelaxConfig, RelaxResult, relax, relax_together
 from sse_diffusion.verification.stage import OVERHEAD_ATOMS, BaseStage, FunnelContext, Member, StageConfig, StageOutcome
 from sse_diffusion.verification.validity import structural_validity
 
@@ -124,7 +124,8 @@ class RelaxStage(BaseStage):
 
     def evaluate(self, member: Member, context: FunnelContext) -> StageOutcome:
         """Fills ``relaxed``, ``relax_status``, ``relax_steps``, ``relax_seconds``, ``energy_eV_per_atom``, ...; new structure."""
-        return next(self.evaluate_together(iter([member]), context))[1]
+        refused = _unsupported(member, context.potential.info)
+        return refused or self._outcome(relax(member.structure, context.potential, self._protocol), context.potential.info)
 
     def evaluate_together(
         self, members: Iterator[Member], context: FunnelContext
@@ -138,15 +139,11 @@ class RelaxStage(BaseStage):
                 yield member.structure
 
         for number, result in relax_together(structures(), context.potential, self._protocol, self.together):
-            yield entered[number], self._outcome(entered[number], result, context.potential.info), result.seconds
+            member, info = entered[number], context.potential.info
+            yield member, _unsupported(member, info) or self._outcome(result, info), result.seconds
 
-    def _outcome(self, member: Member, result: RelaxResult, info: PotentialInfo) -> StageOutcome:
+    def _outcome(self, result: RelaxResult, info: PotentialInfo) -> StageOutcome:
         """What a relaxation says about a candidate."""
-        unsupported = sorted({e.symbol for e in member.structure.composition.elements} - info.elements)
-        if unsupported and info.elements:
-            names = ", ".join(unsupported)
-            values = {"relaxed": False, "relax_status": "failed", "unsupported_elements": names}
-            return StageOutcome(False, values, f"{info.name} does not know {names}")
         energy = result.energy_eV_per_atom
         values = {
             "engine": f"{info.name} {info.version}",
@@ -226,6 +223,16 @@ class HullStage(BaseStage):
         if limit is not None and static.value > limit:
             return StageOutcome(False, values, f"{static.value:.3f} eV/atom above the hull (> {limit:g})")
         return StageOutcome(True, values, gibbs.reason)
+
+
+def _unsupported(member: Member, info: PotentialInfo) -> StageOutcome | None:
+    """The outcome of a candidate with elements that the engine does not know; ``None`` for others."""
+    unknown = sorted({e.symbol for e in member.structure.composition.elements} - info.elements)
+    if not (unknown and info.elements):
+        return None
+    names = ", ".join(unknown)
+    values = {"relaxed": False, "relax_status": "failed", "unsupported_elements": names}
+    return StageOutcome(False, values, f"{info.name} does not know {names}")
 
 
 def _above_hull(member: Member, energy: float, context: FunnelContext) -> Quantity:

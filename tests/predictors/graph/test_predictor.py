@@ -175,3 +175,12 @@ def test_far_from_the_training_crystals_is_flagged() -> None:
     assert "outside the training domain" in outside.reason
     assert outside.provenance["domain_percentile"] == 100.0
     assert outside.uncertainty > 2.0 * inside.uncertainty
+
+
+def test_the_95_percent_interval_holds_the_68_percent_where_the_value_was_lifted_to_the_floor() -> None:
+    predictor = small()
+    predictor.column = [target.name for target in predictor.targets].index("energy_above_hull")
+    low = predictor._quantity({3: 1.0, 17: 1.0}, -0.05, 0.03, 10.0, "", "")  # 0.05 eV/atom below the hull, +- 0.03
+    assert low.value == 0.0 and low.provenance["interval_95"] == [0.0, pytest.approx(low.uncertainty)]
+    high = predictor._quantity({3: 1.0, 17: 1.0}, 0.5, 0.03, 10.0, "", "")
+    assert high.provenance["interval_95"] == pytest.approx([0.5 - 0.06, 0.5 + 0.06])

@@ -50,5 +50,6 @@ def test_a_liquid_is_told_from_a_hot_crystal():
     facts = cell, np.full(64, 32.0), np.full(64, "S"), one
     hot = [framework_shift(sites, sites + 0.5 * rng.normal(size=sites.shape), *facts) for _ in range(20)]
     liquid = [framework_shift(sites, 12.0 * rng.random(sites.shape), *facts) for _ in range(20)]
-    assert max(hot) < 0.15 < GuardConfig().framework_shift < min(liquid)
-    assert framework_problem(GuardConfig(), max(hot)) == "" and "not intact" in framework_problem(GuardConfig(), min(liquid))
+    limit = GuardConfig().framework_shift
+    assert max(hot) < 0.15 < limit < min(liquid)
+    assert framework_problem(limit, max(hot)) == "" and "not intact" in framework_problem(limit, min(liquid))
